@@ -1,0 +1,198 @@
+//! Collects chunks into a frame, compresses it, and proves that what it will publish decodes to what was hashed.
+
+use super::{Codec, FrameDecoder};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::{FRAME_CHUNK_LEN, FRAME_HEADER_LEN, FRAME_MAGIC, FRAME_MAX_CHUNKS, FRAME_MAX_LEN, push_u24};
+use crate::id::ChunkId;
+use zstd_safe::{CCtx, CParameter};
+
+/// Chunks on their way into one frame.
+#[derive(Default)]
+pub struct FrameBuilder {
+    plain: Vec<u8>,
+    chunks: Vec<(ChunkId, u32)>,
+}
+
+impl FrameBuilder {
+    /// Adds a chunk whose id is `id`.
+    pub fn push(&mut self, id: ChunkId, bytes: &[u8]) {
+        self.plain.extend_from_slice(bytes);
+        self.chunks.push((id, u32::try_from(bytes.len()).expect("a chunk is below 16 MiB")));
+    }
+
+    /// Whether a chunk of `next_len` bytes would push it over `target_len` or over a limit of the format.
+    pub fn is_full_for(&self, next_len: usize, target_len: usize) -> bool {
+        let len = self.plain.len() + next_len;
+        !self.chunks.is_empty() && (len > target_len.min(FRAME_MAX_LEN) || self.chunks.len() >= FRAME_MAX_CHUNKS)
+    }
+
+    /// Whether it holds nothing.
+    pub fn is_empty(&self) -> bool {
+        self.chunks.is_empty()
+    }
+}
+
+/// A frame as it will stand in a pack.
+pub struct SealedFrame {
+    /// Header, chunk lengths and payload.
+    pub bytes: Vec<u8>,
+    /// Plain length of all chunks together.
+    pub plain_len: u32,
+    /// Ids and lengths of the chunks, in order.
+    pub chunks: Vec<(ChunkId, u32)>,
+}
+
+/// Compresses frames; one for each thread, since it keeps its contexts.
+pub struct FrameEncoder {
+    context: CCtx<'static>,
+    decoder: FrameDecoder,
+    // Kept between frames: a fresh mebibyte costs 256 page faults.
+    payload: Vec<u8>,
+    checked: Vec<u8>,
+}
+
+impl FrameEncoder {
+    /// `level` is zstd's, 1 to 19.
+    ///
+    /// # Errors
+    /// `InvalidInput` when zstd refuses the level.
+    pub fn new(level: i32) -> Result<Self> {
+        if !(1..=19).contains(&level) {
+            return Err(Error::invalid(format!("the compression level is {level}, it must be from 1 to 19")));
+        }
+        let mut context = CCtx::create();
+        for parameter in [CParameter::CompressionLevel(level), CParameter::ContentSizeFlag(true), CParameter::DictIdFlag(false)] {
+            context
+                .set_parameter(parameter)
+                .map_err(|code| Error::invalid(format!("zstd refuses level {level}: {}", zstd_safe::get_error_name(code))))?;
+        }
+        Ok(Self { context, decoder: FrameDecoder::default(), payload: Vec::new(), checked: Vec::new() })
+    }
+
+    /// Compresses the chunks and verifies the result against their ids.
+    ///
+    /// # Errors
+    /// `Corrupt` when the compressed bytes do not give the chunks back: a fault of the machine's memory or of a library,
+    /// caught before anything is published.
+    pub fn seal(&mut self, frame: FrameBuilder) -> Result<SealedFrame> {
+        let FrameBuilder { plain, chunks } = frame;
+        let head_len = FRAME_HEADER_LEN + chunks.len() * FRAME_CHUNK_LEN;
+        let plain_len = u32::try_from(plain.len()).expect("a frame is below 16 MiB");
+        let mut codec = Codec::Raw;
+        self.payload.clear();
+        if looks_compressible(&plain) {
+            self.payload.reserve(zstd_safe::compress_bound(plain.len()));
+            self.context
+                .compress2(&mut self.payload, &plain)
+                .map_err(|code| Error::new(ErrorKind::Io, format!("zstd cannot compress a frame: {}", zstd_safe::get_error_name(code))))?;
+            // A frame that shrinks by less than 1/64 is not worth its decompression.
+            if self.payload.len() + plain.len() / 64 < plain.len() {
+                codec = Codec::Zstd;
+            }
+        }
+        let payload = match codec {
+            Codec::Raw => &plain,
+            Codec::Zstd => &self.payload,
+        };
+        let mut bytes = Vec::with_capacity(head_len + payload.len());
+        bytes.extend_from_slice(&FRAME_MAGIC);
+        bytes.extend_from_slice(&[codec.number(), 0]);
+        bytes.extend_from_slice(&u16::try_from(chunks.len()).expect("limited by is_full_for").to_le_bytes());
+        bytes.extend_from_slice(&plain_len.to_le_bytes());
+        bytes.extend_from_slice(&u32::try_from(payload.len()).expect("not above the plain length").to_le_bytes());
+        let fixed_len = bytes.len();
+        bytes.extend_from_slice(&[0; 8]);
+        for (_, len) in &chunks {
+            push_u24(&mut bytes, *len);
+        }
+        let sum = head_sum(&bytes[..fixed_len], &bytes[FRAME_HEADER_LEN..]);
+        bytes[fixed_len..FRAME_HEADER_LEN].copy_from_slice(&sum);
+        bytes.extend_from_slice(payload);
+        self.verify(&bytes, &chunks)?;
+        Ok(SealedFrame { bytes, plain_len, chunks })
+    }
+
+    fn verify(&mut self, bytes: &[u8], chunks: &[(ChunkId, u32)]) -> Result<()> {
+        self.decoder.decode(bytes, &mut self.checked)?;
+        let mut rest = &self.checked[..];
+        for (id, len) in chunks {
+            let (chunk, tail) = rest.split_at(*len as usize);
+            if ChunkId::of(chunk) != *id {
+                return Err(Error::corrupt(format!(
+                    "chunk {} does not survive compression: the memory of this machine may be faulty",
+                    id.short()
+                )));
+            }
+            rest = tail;
+        }
+        Ok(())
+    }
+}
+
+/// Head of the digest over a frame's header fields and chunk lengths.
+pub(super) fn head_sum(fixed: &[u8], lengths: &[u8]) -> [u8; 8] {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(fixed).update(lengths);
+    let mut sum = [0; 8];
+    sum.copy_from_slice(&hasher.finalize().as_bytes()[..8]);
+    sum
+}
+
+/// A quick look at the spread of byte values: compressed and random data has all of them about equally often.
+/// The estimate is the sample's collision entropy, which needs no logarithm a byte.
+fn looks_compressible(plain: &[u8]) -> bool {
+    const SAMPLES: usize = 64;
+    const SAMPLE_LEN: usize = 256;
+    if plain.len() < SAMPLES * SAMPLE_LEN {
+        return true;
+    }
+    let mut counts = [0_u32; 256];
+    let step = (plain.len() - SAMPLE_LEN) / (SAMPLES - 1);
+    for sample in 0..SAMPLES {
+        for byte in &plain[sample * step..sample * step + SAMPLE_LEN] {
+            counts[usize::from(*byte)] += 1;
+        }
+    }
+    let total = (SAMPLES * SAMPLE_LEN) as f64;
+    let squares: f64 = counts.iter().map(|count| f64::from(*count) * f64::from(*count)).sum();
+    // For n uniform bytes the sum of squares is near n + n*n/256; 3 % above that is far outside chance.
+    squares > (total + total * total / 256.0) * 1.03
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn noise(len: usize) -> Vec<u8> {
+        let mut bytes = vec![0; len];
+        blake3::Hasher::new().finalize_xof().fill(&mut bytes);
+        bytes
+    }
+
+    fn seal(parts: &[&[u8]]) -> SealedFrame {
+        let mut frame = FrameBuilder::default();
+        for part in parts {
+            frame.push(ChunkId::of(part), part);
+        }
+        FrameEncoder::new(3).unwrap().seal(frame).unwrap()
+    }
+
+    #[test]
+    fn text_is_compressed_and_noise_is_stored_raw() {
+        let text = "the quick brown fox\n".repeat(5000);
+        assert!(seal(&[text.as_bytes()]).bytes.len() < 2000);
+        let noise = noise(200_000);
+        let sealed = seal(&[&noise]);
+        assert_eq!(sealed.bytes.len(), FRAME_HEADER_LEN + FRAME_CHUNK_LEN + noise.len());
+        assert!(!looks_compressible(&noise));
+        assert!(looks_compressible(text.as_bytes()));
+    }
+
+    #[test]
+    fn a_chunk_that_is_not_what_its_id_says_is_never_sealed() {
+        let mut frame = FrameBuilder::default();
+        frame.push(ChunkId::of(b"one"), b"two");
+        let error = FrameEncoder::new(3).unwrap().seal(frame).map(|_| ()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt);
+    }
+}

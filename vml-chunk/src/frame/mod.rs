@@ -1,0 +1,41 @@
+//! A frame: about a mebibyte of chunks compressed together, the unit of decompression.
+//!
+//! ```text
+//! magic "VMLf" | codec u8 | flags u8 (0) | chunk count u16 | plain length u32 | payload length u32 | sum[8]
+//! | chunk length u24 ... | payload
+//! ```
+//! `sum` is the head of the BLAKE3 of everything else before the payload. A frame says by itself where its chunks are, so
+//! the frames of a pack whose footer is lost can still be found and read. Compression is the cost of a save and the
+//! frame is where it happens; see `docs/storage.md` for why chunks are not compressed one by one.
+
+mod build;
+mod open;
+
+pub use build::{FrameBuilder, FrameEncoder, SealedFrame};
+pub use open::{FrameDecoder, FrameHeader};
+
+/// How a frame's payload is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Codec {
+    /// As it is, because it would not shrink.
+    Raw,
+    /// One zstd frame with its content size.
+    Zstd,
+}
+
+impl Codec {
+    pub(crate) fn number(self) -> u8 {
+        match self {
+            Self::Raw => 0,
+            Self::Zstd => 1,
+        }
+    }
+
+    pub(crate) fn from_number(number: u8) -> Option<Self> {
+        match number {
+            0 => Some(Self::Raw),
+            1 => Some(Self::Zstd),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! A pack: an immutable file of frames, then a footer that tells what is in them.
+//!
+//! ```text
+//! header (16) | frame | frame | ... | frame table | chunk table | trailer (64)
+//! ```
+//! A pack is named by the BLAKE3 of all its bytes, so any store can scrub it. Data packs hold file and disk content,
+//! metadata packs hold listings and recipes, so that listing, diff and collection never read file data. A pack is
+//! published whole and durable, and never modified.
+
+mod footer;
+mod reader;
+mod writer;
+
+pub use footer::{Footer, FooterChunk, FooterFrame, Trailer};
+pub use reader::{read_footer, verify_pack};
+pub use writer::{PackInfo, PackWriter};
+
+use crate::id::PackId;
+
+/// What a pack holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum PackKind {
+    /// Content of files, disks and memory.
+    Data,
+    /// Listings, recipes and whatever else describes.
+    Meta,
+}
+
+impl PackKind {
+    /// Both kinds.
+    pub const ALL: [Self; 2] = [Self::Data, Self::Meta];
+
+    /// The directory of the backend that holds packs of this kind.
+    pub fn dir(self) -> &'static str {
+        match self {
+            Self::Data => "data",
+            Self::Meta => "meta",
+        }
+    }
+
+    /// The backend's key of a pack.
+    pub fn key(self, id: &PackId) -> String {
+        format!("{}/{id}", self.dir())
+    }
+
+    pub(crate) fn number(self) -> u8 {
+        match self {
+            Self::Data => 0,
+            Self::Meta => 1,
+        }
+    }
+
+    pub(crate) fn from_number(number: u8) -> Option<Self> {
+        match number {
+            0 => Some(Self::Data),
+            1 => Some(Self::Meta),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! Writes one pack: frames in, a published file out.
+
+use super::{Footer, FooterChunk, FooterFrame, PackKind};
+use crate::backend::{Backend, PutOutcome, Staged};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::{PACK_HEADER_LEN, PACK_MAGIC, PACK_VERSION};
+use crate::frame::SealedFrame;
+use crate::id::PackId;
+
+/// A pack that is published, and what is in it.
+#[derive(Debug, Clone)]
+pub struct PackInfo {
+    /// The digest of its bytes.
+    pub id: PackId,
+    /// Its length in bytes.
+    pub len: u64,
+    /// Its tables.
+    pub footer: Footer,
+}
+
+/// A pack being written; nothing of it is visible before [`finish`](Self::finish).
+pub struct PackWriter {
+    staged: Box<dyn Staged>,
+    hasher: blake3::Hasher,
+    len: u64,
+    footer: Footer,
+    failed: bool,
+}
+
+impl PackWriter {
+    /// Begins a pack.
+    ///
+    /// # Errors
+    /// Whatever the backend says.
+    pub fn create(backend: &dyn Backend, kind: PackKind) -> Result<Self> {
+        let footer = Footer { kind, frames: Vec::new(), chunks: Vec::new() };
+        let mut pack = Self { staged: backend.stage()?, hasher: blake3::Hasher::new(), len: 0, footer, failed: false };
+        let mut header = [0; PACK_HEADER_LEN];
+        header[..8].copy_from_slice(&PACK_MAGIC);
+        header[8..10].copy_from_slice(&PACK_VERSION.to_le_bytes());
+        header[10] = kind.number();
+        pack.write(&header)?;
+        Ok(pack)
+    }
+
+    /// Bytes written so far.
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Whether it has no frame yet.
+    pub fn is_empty(&self) -> bool {
+        self.footer.frames.is_empty()
+    }
+
+    /// Appends a frame.
+    ///
+    /// # Errors
+    /// Whatever the backend says; afterwards the writer refuses everything.
+    pub fn append(&mut self, frame: &SealedFrame) -> Result<()> {
+        let offset = u32::try_from(self.len).map_err(|_| Error::invalid("a pack cannot grow beyond 4 GiB"))?;
+        self.write(&frame.bytes)?;
+        self.footer.frames.push(FooterFrame {
+            offset,
+            stored_len: u32::try_from(frame.bytes.len()).expect("a frame is below 16 MiB and its head small"),
+            plain_len: frame.plain_len,
+            chunk_count: u32::try_from(frame.chunks.len()).expect("limited by the frame builder"),
+        });
+        self.footer.chunks.extend(frame.chunks.iter().map(|(id, len)| FooterChunk { id: *id, len: *len }));
+        Ok(())
+    }
+
+    /// Writes the footer and publishes the pack under its name, durably.
+    ///
+    /// A pack of that name can be there already, when the same data was saved in the same order before; its bytes are
+    /// then compared by their digest, and a damaged one is replaced.
+    ///
+    /// # Errors
+    /// Whatever the backend says; nothing is visible then.
+    pub fn finish(mut self, backend: &dyn Backend) -> Result<PackInfo> {
+        let tail = self.footer.encode(self.len);
+        self.write(&tail)?;
+        let id = PackId::from_bytes(*self.hasher.finalize().as_bytes());
+        let key = self.footer.kind.key(&id);
+        if self.staged.publish(&key)? == PutOutcome::AlreadyThere && super::verify_pack(backend, self.footer.kind, &id, |_, _| {}).is_err()
+        {
+            backend.delete(&key)?;
+            self.staged.publish(&key)?;
+        }
+        Ok(PackInfo { id, len: self.len, footer: self.footer })
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        if self.failed {
+            return Err(Error::new(ErrorKind::Interrupted, "the pack cannot be continued after an error"));
+        }
+        self.staged.append(bytes).inspect_err(|_| self.failed = true)?;
+        self.hasher.update(bytes);
+        self.len += bytes.len() as u64;
+        Ok(())
+    }
+}

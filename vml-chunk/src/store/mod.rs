@@ -1,0 +1,75 @@
+//! The chunk store: bytes in, ids out, and back.
+//!
+//! ```text
+//!            writer threads                                       readers
+//! read → cut → hash → claim → frame → compress → verify → pack     id → index → frame (cached) → verify → chunk
+//!                       │ index + this session's ids                       │ another copy, a fresh index
+//! ```
+//! Write order: frames into packs, packs published, then one index segment over them. A reader or a writer that opens
+//! the store compares the packs that are there with those the index names: packs of a writer that died before it wrote
+//! its segment are indexed then, so that what it had stored serves the next save. Nothing published is modified.
+
+mod cache;
+mod open;
+mod pool;
+mod read;
+mod write;
+
+pub use open::{OpenReport, StoreOptions};
+pub use pool::{JobSink, run_pool};
+pub use read::Chunk;
+pub use write::{ChunkRef, ChunkWriter, StoreWriter};
+
+use crate::backend::Backend;
+use crate::index::IndexView;
+use crate::pack::PackKind;
+use crate::stats::StoreTotals;
+use cache::FrameCache;
+use std::sync::atomic::AtomicU32;
+use std::sync::{Arc, PoisonError, RwLock};
+
+/// A deduplicating, compressing store of chunks on a [`Backend`].
+pub struct ChunkStore {
+    backend: Arc<dyn Backend>,
+    options: StoreOptions,
+    view: RwLock<Arc<IndexView>>,
+    cache: FrameCache,
+    scratch: read::ScratchPool,
+    reloads: AtomicU32,
+}
+
+impl ChunkStore {
+    /// The index as this process sees it now.
+    pub fn view(&self) -> Arc<IndexView> {
+        Arc::clone(&self.view.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Where its files are.
+    pub fn backend(&self) -> &Arc<dyn Backend> {
+        &self.backend
+    }
+
+    /// What it holds.
+    pub fn totals(&self) -> StoreTotals {
+        let view = self.view();
+        let mut totals = StoreTotals {
+            chunks_count: view.chunk_count() as u64,
+            segments_count: view.segments().count() as u64,
+            index_bytes: view.stored_len(),
+            ..StoreTotals::default()
+        };
+        for pack in view.packs() {
+            let (count, bytes) = match pack.kind {
+                PackKind::Data => (&mut totals.data_packs_count, &mut totals.data_bytes),
+                PackKind::Meta => (&mut totals.meta_packs_count, &mut totals.meta_bytes),
+            };
+            *count += 1;
+            *bytes += pack.len;
+        }
+        totals
+    }
+
+    fn set_view(&self, view: IndexView) {
+        *self.view.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(view);
+    }
+}

@@ -1,0 +1,155 @@
+//! Opens a store, and brings an index that lost something up to what the packs say.
+
+use super::cache::FrameCache;
+use super::{ChunkStore, read};
+use crate::backend::{Backend, Mapped, PutOutcome};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::{FRAME_TARGET_MAX, FRAME_TARGET_MIN};
+use crate::id::PackId;
+use crate::index::{INDEX_DIR, IndexView, PackRow, Segment, SegmentPack, build_segment};
+use crate::pack::{Footer, read_footer};
+use rayon::prelude::*;
+use std::sync::atomic::AtomicU32;
+use std::sync::{Arc, RwLock};
+
+/// Chunks indexed in one go: 44 bytes of memory each while they are sorted.
+pub(super) const SEGMENT_BATCH: usize = 500_000;
+
+/// How a store writes and how much memory it may use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreOptions {
+    /// Plain bytes a frame aims at: 64 KiB to 8 MiB.
+    pub frame_len: usize,
+    /// zstd level, 1 to 19.
+    pub level: i32,
+    /// Threads that compress and hash.
+    pub threads: usize,
+    /// Plain bytes of frames kept for readers.
+    pub cache_len: usize,
+}
+
+impl Default for StoreOptions {
+    /// Frames of 1 MiB at level 3, a thread a core, 64 MiB of cache.
+    fn default() -> Self {
+        let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        Self { frame_len: 1 << 20, level: 3, threads, cache_len: 64 << 20 }
+    }
+}
+
+/// What opening a store found and mended.
+#[derive(Debug, Default)]
+pub struct OpenReport {
+    /// Packs that the index did not know and that it knows now.
+    pub indexed_packs: usize,
+    /// Damaged segments, ignored and rebuilt from the packs.
+    pub bad_segments: Vec<String>,
+    /// Packs that the index names and that are missing or cut: their chunks count as not stored.
+    pub missing_packs: Vec<PackRow>,
+    /// Packs whose footer cannot be read, with the reason.
+    pub unreadable_packs: Vec<(String, Error)>,
+}
+
+impl ChunkStore {
+    /// Opens the store on `backend`; an empty backend is an empty store.
+    ///
+    /// # Errors
+    /// `InvalidInput` for options outside their limits, `UnsupportedFormat` for a newer index, else what the backend says.
+    /// Damage is no error here: see [`OpenReport`].
+    ///
+    /// # Cost
+    /// Lists packs and segments and maps the segments: nothing is loaded, whatever their size. Packs that are not
+    /// indexed cost two small reads each.
+    pub fn open(backend: Arc<dyn Backend>, options: StoreOptions) -> Result<(Self, OpenReport)> {
+        if !(FRAME_TARGET_MIN..=FRAME_TARGET_MAX).contains(&options.frame_len) {
+            return Err(Error::invalid(format!(
+                "the frame length is {} bytes, it must be from {FRAME_TARGET_MIN} to {FRAME_TARGET_MAX}",
+                options.frame_len
+            )));
+        }
+        let (view, report) = load(backend.as_ref(), false, options.threads)?;
+        let store = Self {
+            cache: FrameCache::new(options.cache_len),
+            backend,
+            options,
+            view: RwLock::new(Arc::new(view)),
+            scratch: read::ScratchPool::default(),
+            reloads: AtomicU32::new(0),
+        };
+        Ok((store, report))
+    }
+
+    /// Looks again at what is there; with `verify` every byte of the index is checked.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn reload(&self, verify: bool) -> Result<OpenReport> {
+        let (view, report) = load(self.backend.as_ref(), verify, self.options.threads)?;
+        self.set_view(view);
+        Ok(report)
+    }
+}
+
+fn load(backend: &dyn Backend, verify: bool, threads: usize) -> Result<(IndexView, OpenReport)> {
+    let loading = IndexView::load(backend, verify)?;
+    let mut report = OpenReport { bad_segments: loading.bad_segments, missing_packs: loading.missing, ..OpenReport::default() };
+    let mut view = loading.view;
+    for name in &report.bad_segments {
+        // Out of the way, so that the next one need not look at it again; a read-only repository keeps it.
+        _ = backend.delete(&format!("{INDEX_DIR}/{name}"));
+    }
+    if loading.unindexed.is_empty() {
+        return Ok((view, report));
+    }
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(threads.max(1))
+        .build()
+        .map_err(|error| Error::new(ErrorKind::Io, "cannot start threads to read pack footers").because(error))?;
+    // Few enough at a time that their footers are a bounded part of memory.
+    for group in loading.unindexed.chunks(64) {
+        let footers: Vec<_> = pool.install(|| group.par_iter().map(|(kind, id)| (*kind, *id, read_footer(backend, *kind, id))).collect());
+        let mut batch: Vec<(PackId, u64, Footer)> = Vec::new();
+        for (kind, id, footer) in footers {
+            match footer {
+                Ok((footer, len)) => batch.push((id, len, footer)),
+                Err(error) if error.kind() == ErrorKind::UnsupportedFormat => return Err(error),
+                Err(error) => report.unreadable_packs.push((kind.key(&id), error)),
+            }
+        }
+        report.indexed_packs += batch.len();
+        while !batch.is_empty() {
+            let mut count = 0;
+            let take = batch.iter().take_while(|(_, _, footer)| {
+                let first = count == 0;
+                count += footer.chunks.len();
+                first || count <= SEGMENT_BATCH
+            });
+            let rest = batch.split_off(take.count());
+            view = add_segment(backend, &view, &batch, true)?;
+            batch = rest;
+        }
+    }
+    Ok((view, report))
+}
+
+/// Writes a segment over `packs` and adds it to `view`. With `best_effort` a repository that cannot be written is
+/// served from memory.
+pub(super) fn add_segment(
+    backend: &dyn Backend,
+    view: &IndexView,
+    packs: &[(PackId, u64, Footer)],
+    best_effort: bool,
+) -> Result<IndexView> {
+    let rows: Vec<_> = packs.iter().map(|(id, len, footer)| SegmentPack { id: *id, len: *len, footer }).collect();
+    let bytes = build_segment(&rows)?;
+    let name = blake3::hash(&bytes).to_hex().to_string();
+    let key = format!("{INDEX_DIR}/{name}");
+    let stored: Result<PutOutcome> = backend.put(&key, &bytes);
+    let data = match stored.and_then(|_| backend.map(&key)) {
+        Ok(mapped) => mapped,
+        Err(error) if best_effort && error.kind() != ErrorKind::InvalidInput => Mapped::new(bytes),
+        // A dry run's backend takes the segment and has it not.
+        Err(error) if error.kind() == ErrorKind::NotFound => Mapped::new(bytes),
+        Err(error) => return Err(error),
+    };
+    Ok(view.with_segment(name, Segment::from_data(data)?))
+}

@@ -1,0 +1,402 @@
+//! Puts chunks: each new one once, in frames, in packs, and an index segment last.
+
+use super::ChunkStore;
+use super::open::{SEGMENT_BATCH, add_segment};
+use crate::chunker::Chunker;
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::CHUNK_MAX_LEN;
+use crate::frame::{FrameBuilder, FrameEncoder, SealedFrame};
+use crate::id::{ChunkId, PackId};
+use crate::index::{INDEX_DIR, Segment, merge_candidates, merge_segments};
+use crate::pack::{Footer, PackKind, PackWriter};
+use crate::stats::WriteStats;
+use crossbeam_channel::Sender;
+use std::collections::HashSet;
+use std::io::Read;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Read at a time from a stream.
+const READ_LEN: usize = 1 << 20;
+/// Sets of this session's ids, so that threads seldom wait for each other.
+const SHARDS: usize = 64;
+/// Packs are at least and at most this long, and a 64th of what is stored in between: a small repository loses little
+/// to a kill, a large one has few files.
+const PACK_TARGET: std::ops::RangeInclusive<u64> = 16 << 20..=256 << 20;
+
+/// A piece of a stream: what a recipe keeps of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ChunkRef {
+    /// The chunk.
+    pub id: ChunkId,
+    /// Its length in bytes.
+    pub len: u32,
+}
+
+/// One session of writing to a store, shared by the threads that write.
+///
+/// Nothing is visible to readers, and nothing is safe, before [`finish`](Self::finish) returned. After the first error
+/// every call fails; what was published by then stays and serves the next session.
+pub struct StoreWriter<'s> {
+    store: &'s ChunkStore,
+    /// Ids claimed in this session that no segment names yet.
+    pending: Vec<Mutex<HashSet<ChunkId>>>,
+    packs: [Mutex<Option<PackWriter>>; 2],
+    published: Mutex<Vec<(PackId, u64, Footer)>>,
+    pack_target: u64,
+    failed: AtomicBool,
+    counters: Counters,
+}
+
+#[derive(Default)]
+struct Counters {
+    seen_chunks: AtomicU64,
+    seen_bytes: AtomicU64,
+    new_chunks: AtomicU64,
+    new_bytes: AtomicU64,
+    stored_bytes: AtomicU64,
+    packs: AtomicU64,
+}
+
+impl ChunkStore {
+    /// Begins a session of writing.
+    ///
+    /// # Errors
+    /// What the backend says.
+    pub fn writer(&self) -> Result<StoreWriter<'_>> {
+        self.backend.sweep()?;
+        let stored: u64 = self.view().packs().iter().map(|pack| pack.len).sum();
+        Ok(StoreWriter {
+            store: self,
+            pending: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            packs: [Mutex::default(), Mutex::default()],
+            published: Mutex::default(),
+            pack_target: (stored / 64).clamp(*PACK_TARGET.start(), *PACK_TARGET.end()),
+            failed: AtomicBool::new(false),
+            counters: Counters::default(),
+        })
+    }
+}
+
+impl StoreWriter<'_> {
+    /// A writer for one thread, into packs of `kind`.
+    ///
+    /// # Errors
+    /// `InvalidInput` when the store's compression level is not zstd's.
+    pub fn chunks(&self, kind: PackKind) -> Result<ChunkWriter<'_>> {
+        Ok(ChunkWriter {
+            writer: self,
+            kind,
+            frame: FrameBuilder::default(),
+            encoder: FrameEncoder::new(self.store.options.level)?,
+            buffer: Vec::new(),
+            helpers: None,
+        })
+    }
+
+    /// The store it writes to.
+    pub fn store(&self) -> &ChunkStore {
+        self.store
+    }
+
+    /// What was taken and stored so far.
+    pub fn stats(&self) -> WriteStats {
+        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        WriteStats {
+            seen_chunks: get(&self.counters.seen_chunks),
+            seen_bytes: get(&self.counters.seen_bytes),
+            new_chunks: get(&self.counters.new_chunks),
+            new_bytes: get(&self.counters.new_bytes),
+            stored_bytes: get(&self.counters.stored_bytes),
+            packs_count: get(&self.counters.packs),
+        }
+    }
+
+    /// Publishes everything: packs, then the index over them. All [`ChunkWriter`]s have finished.
+    ///
+    /// # Errors
+    /// What the backend says; `Interrupted` when the session had failed before.
+    pub fn finish(self) -> Result<WriteStats> {
+        self.check()?;
+        for kind in PackKind::ALL {
+            let pack = self.lock(&self.packs[usize::from(kind.number())]).take();
+            if let Some(pack) = pack.filter(|pack| !pack.is_empty()) {
+                self.publish(pack)?;
+            }
+        }
+        self.write_segment()?;
+        self.store.merge_index()?;
+        Ok(self.stats())
+    }
+
+    pub(super) fn fail(&self) {
+        self.failed.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn check(&self) -> Result<()> {
+        if self.failed.load(Ordering::Relaxed) {
+            return Err(Error::new(ErrorKind::Interrupted, "the session of writing cannot be continued after an error"));
+        }
+        Ok(())
+    }
+
+    /// Whether the chunk is new to store and session; the caller that hears so stores it.
+    fn claim(&self, id: &ChunkId) -> bool {
+        let shard = &self.pending[usize::from(id.as_bytes()[31]) % SHARDS];
+        // Held over the look-up, so that two threads with the same new chunk cannot both find it missing; the view is
+        // taken under it, so that a chunk is in the set or in the view, whatever `write_segment` does.
+        let mut pending = self.lock(shard);
+        !pending.contains(id) && !self.store.view().contains(id) && pending.insert(*id)
+    }
+
+    fn append(&self, kind: PackKind, frame: &SealedFrame) -> Result<()> {
+        self.check()?;
+        let result = self.try_append(kind, frame);
+        if result.is_err() {
+            self.fail();
+        }
+        result
+    }
+
+    fn try_append(&self, kind: PackKind, frame: &SealedFrame) -> Result<()> {
+        let full = {
+            let mut slot = self.lock(&self.packs[usize::from(kind.number())]);
+            let pack = match &mut *slot {
+                Some(pack) => pack,
+                None => slot.insert(PackWriter::create(self.store.backend.as_ref(), kind)?),
+            };
+            pack.append(frame)?;
+            self.counters.stored_bytes.fetch_add(frame.bytes.len() as u64, Ordering::Relaxed);
+            if pack.len() < self.pack_target { None } else { slot.take() }
+        };
+        // Syncing takes long; the others go on with a new pack meanwhile.
+        full.map_or(Ok(()), |pack| self.publish(pack))
+    }
+
+    fn publish(&self, pack: PackWriter) -> Result<()> {
+        let frames_len = pack.len();
+        let pack = pack.finish(self.store.backend.as_ref())?;
+        self.counters.stored_bytes.fetch_add(pack.len - frames_len + crate::format::PACK_HEADER_LEN as u64, Ordering::Relaxed);
+        self.counters.packs.fetch_add(1, Ordering::Relaxed);
+        let mut published = self.lock(&self.published);
+        published.push((pack.id, pack.len, pack.footer));
+        let count: usize = published.iter().map(|(_, _, footer)| footer.chunks.len()).sum();
+        drop(published);
+        if count >= SEGMENT_BATCH { self.write_segment() } else { Ok(()) }
+    }
+
+    /// Indexes what was published and forgets the ids, so that a session of any size has bounded memory.
+    fn write_segment(&self) -> Result<()> {
+        let mut published = self.lock(&self.published);
+        let packs = std::mem::take(&mut *published);
+        if packs.is_empty() {
+            return Ok(());
+        }
+        // Under the lock: another thread must not build its view on the one this replaces.
+        let view = add_segment(self.store.backend.as_ref(), &self.store.view(), &packs, false)?;
+        self.store.set_view(view);
+        drop(published);
+        for chunk in packs.iter().flat_map(|(_, _, footer)| &footer.chunks) {
+            self.lock(&self.pending[usize::from(chunk.id.as_bytes()[31]) % SHARDS]).remove(&chunk.id);
+        }
+        Ok(())
+    }
+
+    fn lock<'a, T>(&self, mutex: &'a Mutex<T>) -> MutexGuard<'a, T> {
+        // A thread that panicked left the session in an unknown state; it is over.
+        mutex.lock().unwrap_or_else(|poisoned| {
+            self.fail();
+            PoisonError::into_inner(poisoned)
+        })
+    }
+}
+
+impl ChunkStore {
+    /// Merges small segments, so that they stay few.
+    fn merge_index(&self) -> Result<()> {
+        let view = self.view();
+        let (names, counts): (Vec<String>, Vec<usize>) = view.segments().map(|(name, count)| (name.to_owned(), count)).unzip();
+        let chosen = merge_candidates(&counts);
+        if chosen.is_empty() {
+            return Ok(());
+        }
+        let inputs: Vec<_> = chosen.iter().map(|i| view.segment(*i)).collect();
+        // A segment that was damaged is not spread further.
+        if inputs.iter().any(|segment| segment.verify().is_err()) {
+            self.reload(true)?;
+            return Ok(());
+        }
+        let alive: HashSet<PackId> = view.packs().iter().map(|pack| pack.id).collect();
+        let mut staged = self.backend.stage()?;
+        let mut hasher = blake3::Hasher::new();
+        merge_segments(&inputs, &|pack| alive.contains(&pack.id), &mut |part| {
+            hasher.update(part);
+            staged.append(part)
+        })?;
+        let name = hasher.finalize().to_hex().to_string();
+        let key = format!("{INDEX_DIR}/{name}");
+        staged.publish(&key)?;
+        let merged = match self.backend.map(&key) {
+            Ok(mapped) => Segment::from_data(mapped)?,
+            // A dry run's backend kept nothing, and nothing is lost.
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        // Only now, with the merged one durable: a reader that listed the old ones looks again.
+        let old: Vec<String> = chosen.iter().map(|i| names[*i].clone()).filter(|old| *old != name).collect();
+        self.set_view(view.without_segments(&old).with_segment(name, merged));
+        for name in &old {
+            self.backend.delete(&format!("{INDEX_DIR}/{name}"))?;
+        }
+        Ok(())
+    }
+}
+
+/// Frames for other threads to compress while this one goes on reading.
+pub(super) struct Helpers {
+    pub(super) frames: Sender<FrameBuilder>,
+    pub(super) idle: std::sync::Arc<AtomicUsize>,
+}
+
+/// Puts chunks from one thread. [`finish`](Self::finish) it; a writer that is dropped with chunks in hand fails the session.
+pub struct ChunkWriter<'w> {
+    writer: &'w StoreWriter<'w>,
+    kind: PackKind,
+    frame: FrameBuilder,
+    encoder: FrameEncoder,
+    buffer: Vec<u8>,
+    pub(super) helpers: Option<Helpers>,
+}
+
+impl ChunkWriter<'_> {
+    /// Puts one chunk.
+    ///
+    /// # Errors
+    /// `InvalidInput` above 16 MiB, else as the session.
+    pub fn put(&mut self, bytes: &[u8]) -> Result<ChunkRef> {
+        if bytes.len() > CHUNK_MAX_LEN {
+            return Err(Error::invalid(format!("a chunk of {} bytes is above the limit of {CHUNK_MAX_LEN}", bytes.len())));
+        }
+        let id = ChunkId::of(bytes);
+        let len = u32::try_from(bytes.len()).expect("checked above");
+        let counters = &self.writer.counters;
+        counters.seen_chunks.fetch_add(1, Ordering::Relaxed);
+        counters.seen_bytes.fetch_add(u64::from(len), Ordering::Relaxed);
+        if self.writer.claim(&id) {
+            counters.new_chunks.fetch_add(1, Ordering::Relaxed);
+            counters.new_bytes.fetch_add(u64::from(len), Ordering::Relaxed);
+            if self.frame.is_full_for(bytes.len(), self.writer.store.options.frame_len) {
+                self.seal()?;
+            }
+            self.frame.push(id, bytes);
+        }
+        Ok(ChunkRef { id, len })
+    }
+
+    /// Cuts a stream of at most `limit` bytes and puts its chunks, telling each to `each` in order; returns the bytes read.
+    ///
+    /// # Errors
+    /// An error of `reader` is given back as it is, with the outer result `Ok`: it is the stream's and not the store's,
+    /// and the session goes on.
+    pub fn put_stream(
+        &mut self,
+        chunker: &dyn Chunker,
+        reader: &mut dyn Read,
+        limit: u64,
+        each: &mut dyn FnMut(ChunkRef),
+    ) -> Result<std::io::Result<u64>> {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let result = self.put_stream_with(&mut buffer, chunker, reader, limit, each);
+        self.buffer = buffer;
+        result
+    }
+
+    fn put_stream_with(
+        &mut self,
+        buffer: &mut Vec<u8>,
+        chunker: &dyn Chunker,
+        reader: &mut dyn Read,
+        limit: u64,
+        each: &mut dyn FnMut(ChunkRef),
+    ) -> Result<std::io::Result<u64>> {
+        let max_len = chunker.max_len();
+        if buffer.len() < READ_LEN + max_len {
+            buffer.resize(READ_LEN + max_len, 0);
+        }
+        let (mut start, mut end, mut total) = (0, 0, 0_u64);
+        loop {
+            // What is left of the last read goes to the front; it is shorter than one chunk's maximum.
+            buffer.copy_within(start..end, 0);
+            end -= start;
+            start = 0;
+            let mut ended = false;
+            while end < max_len || end < READ_LEN {
+                let room = usize::try_from(limit - total).unwrap_or(usize::MAX).min(buffer.len() - end);
+                match if room == 0 { Ok(0) } else { reader.read(&mut buffer[end..end + room]) } {
+                    Ok(0) => {
+                        ended = true;
+                        break;
+                    }
+                    Ok(count) => {
+                        end += count;
+                        total += count as u64;
+                    }
+                    Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                    Err(error) => return Ok(Err(error)),
+                }
+            }
+            while start < end && (ended || end - start >= max_len) {
+                let len = chunker.cut(&buffer[start..end]);
+                each(self.put(&buffer[start..start + len])?);
+                start += len;
+            }
+            if ended {
+                return Ok(Ok(total));
+            }
+        }
+    }
+
+    /// Seals the last frame.
+    ///
+    /// # Errors
+    /// As the session.
+    pub fn finish(mut self) -> Result<()> {
+        self.seal_here()
+    }
+
+    /// Compresses a frame that another writer handed over.
+    pub(super) fn encode(&mut self, frame: FrameBuilder) -> Result<()> {
+        let sealed = self.encoder.seal(frame).inspect_err(|_| self.writer.fail())?;
+        self.writer.append(self.kind, &sealed)
+    }
+
+    fn seal(&mut self) -> Result<()> {
+        if let Some(helpers) = &self.helpers
+            && helpers.idle.load(Ordering::Relaxed) > 0
+        {
+            let frame = std::mem::take(&mut self.frame);
+            match helpers.frames.try_send(frame) {
+                Ok(()) => return Ok(()),
+                Err(refused) => self.frame = refused.into_inner(),
+            }
+        }
+        self.seal_here()
+    }
+
+    fn seal_here(&mut self) -> Result<()> {
+        if self.frame.is_empty() {
+            return self.writer.check();
+        }
+        let frame = std::mem::take(&mut self.frame);
+        self.encode(frame)
+    }
+}
+
+impl Drop for ChunkWriter<'_> {
+    fn drop(&mut self) {
+        // Its chunks are claimed, and nobody will store them.
+        if !self.frame.is_empty() {
+            self.writer.fail();
+        }
+    }
+}
