@@ -1,1 +1,24 @@
+//! The logbook: entries of virtual machines as data, in a repository on a chunk store.
+//!
+//! A [`Repository`] holds entries; an [`Entry`] is one saved state: its tree, its base, who, when and why. Trees are captured
+//! from directories and restored to them with everything a Linux guest has.
+//!
+//! ```text
+//! repository   save, resolve, check, notes         entry   what one state says      refs   areas, tags, bases
+//! tree         capture, restore, diff, compare     recipe  what rebuilds a stream   monitor
+//! vml-chunk    chunks, frames, packs, index, backends
+//! ```
+//! The library is silent: it prints nothing, reads no environment and no clock; what it has to say goes to a [`Monitor`].
+//! It shares the error type of `vml-chunk`.
 
+pub mod entry;
+pub mod monitor;
+pub mod recipe;
+pub mod refs;
+pub mod repository;
+pub mod tree;
+
+pub use entry::{Entry, EntryId};
+pub use monitor::{CollectMonitor, Monitor, NoMonitor, Problem, Task};
+pub use repository::{Config, Repository, RepositoryOptions};
+pub use vml_chunk::{Backend, DiscardBackend, Error, ErrorKind, IoResultExt, LocalBackend, MemoryBackend, Result};

@@ -1,0 +1,228 @@
+//! A repository: configuration, entries, refs, notes, and the chunk store below them.
+//!
+//! ```text
+//! config                     what it is: format, features, chunker, frames       written once
+//! data/ meta/                packs                                               immutable
+//! index/                     segments, a cache over the packs                    rebuilt from them
+//! entries/ENTRY              one record each, named by its hash                  immutable, written last
+//! notes/ENTRY-NOTE           remarks on entries                                  immutable
+//! refs/{areas,tags,bases}/   named pointers to entries                           compare-and-swap
+//! ```
+//! Opening reads the configuration only; the store, with its index, is opened when chunks are first needed, so listing
+//! the log costs the same whatever the repository holds.
+
+mod check;
+mod config;
+mod resolve;
+mod save;
+
+pub use check::{CheckOptions, Checked};
+pub use config::{CONFIG_RECORD, Config, Features};
+pub use save::{SaveRequest, SaveTree, Saved};
+
+use crate::entry::{Entry, EntryId, NOTE_RECORD, Note};
+use crate::monitor::Monitor;
+use crate::refs::Refs;
+use std::collections::HashMap;
+use std::sync::{Arc, OnceLock};
+use vml_chunk::codec::{decode_record, encode_record};
+use vml_chunk::{Backend, ChunkStore, Error, ErrorKind, OpenReport, PutOutcome, Result, StoreOptions};
+
+/// Largest record of an entry or a note.
+const RECORD_MAX_LEN: u64 = 16 << 20;
+const CONFIG_KEY: &str = "config";
+const ENTRIES_DIR: &str = "entries";
+const NOTES_DIR: &str = "notes";
+
+/// How a repository is used by this process; nothing of it is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RepositoryOptions {
+    /// Threads that read, hash, compress and write.
+    pub threads: usize,
+    /// Plain bytes of frames kept in memory for readers.
+    pub cache_len: usize,
+}
+
+impl Default for RepositoryOptions {
+    /// A thread a core and 64 MiB of cache.
+    fn default() -> Self {
+        let store = StoreOptions::default();
+        Self { threads: store.threads, cache_len: store.cache_len }
+    }
+}
+
+/// An open repository.
+pub struct Repository {
+    backend: Arc<dyn Backend>,
+    config: Config,
+    options: RepositoryOptions,
+    store: OnceLock<(ChunkStore, OpenReport)>,
+}
+
+impl Repository {
+    /// Makes a repository on an empty backend.
+    ///
+    /// # Errors
+    /// `AlreadyExists` when there is one, `InvalidInput` when the configuration is not usable.
+    pub fn init(backend: Arc<dyn Backend>, config: Config, options: RepositoryOptions) -> Result<Self> {
+        config.check()?;
+        match backend.put(CONFIG_KEY, &encode_record(CONFIG_RECORD, &config))? {
+            PutOutcome::Stored => Ok(Self { backend, config, options, store: OnceLock::new() }),
+            PutOutcome::AlreadyThere => Err(Error::new(ErrorKind::AlreadyExists, "there is a repository here already")),
+        }
+    }
+
+    /// Opens a repository.
+    ///
+    /// # Errors
+    /// `NotFound` when there is none, `UnsupportedFormat` when it is of a newer format or needs a feature that this
+    /// program does not know, `Corrupt` when its configuration is damaged.
+    pub fn open(backend: Arc<dyn Backend>, options: RepositoryOptions) -> Result<Self> {
+        let bytes = match backend.read(CONFIG_KEY, RECORD_MAX_LEN) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Err(Error::not_found("there is no repository here").because(error)),
+            other => other?,
+        };
+        let config: Config = decode_record(CONFIG_RECORD, &bytes)?;
+        config.check()?;
+        Ok(Self { backend, config, options, store: OnceLock::new() })
+    }
+
+    /// How it stores.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Where its files are.
+    pub fn backend(&self) -> &Arc<dyn Backend> {
+        &self.backend
+    }
+
+    /// Its named pointers.
+    pub fn refs(&self) -> Refs {
+        Refs::new(Arc::clone(&self.backend))
+    }
+
+    /// Its chunks; opened at the first call, with what was found and mended told to `monitor`.
+    ///
+    /// # Errors
+    /// As [`ChunkStore::open`].
+    pub fn store(&self, monitor: &dyn Monitor) -> Result<&ChunkStore> {
+        if self.store.get().is_none() {
+            let options = StoreOptions {
+                frame_len: self.config.frame_len as usize,
+                level: i32::from(self.config.level),
+                threads: self.options.threads,
+                cache_len: self.options.cache_len,
+            };
+            let (store, report) = ChunkStore::open(Arc::clone(&self.backend), options)?;
+            tell(&report, monitor);
+            // Another thread may have been faster; then its store serves.
+            _ = self.store.set((store, report));
+        }
+        Ok(&self.store.get().expect("set above").0)
+    }
+
+    /// What opening the store found, once it is open.
+    pub fn open_report(&self) -> Option<&OpenReport> {
+        self.store.get().map(|(_, report)| report)
+    }
+
+    /// Reads an entry; its record is checked against its id.
+    ///
+    /// # Errors
+    /// `NotFound`, `Corrupt` or `UnsupportedFormat`, naming the entry.
+    pub fn entry(&self, id: &EntryId) -> Result<Entry> {
+        let key = format!("{ENTRIES_DIR}/{id}");
+        let read = || {
+            let bytes = self.backend.read(&key, RECORD_MAX_LEN)?;
+            if EntryId::of(&bytes) != *id {
+                // A newer format is told as such, but only if the record says so itself.
+                return match Entry::decode(&bytes) {
+                    Err(error) if error.kind() == ErrorKind::UnsupportedFormat => Err(error),
+                    _ => Err(Error::corrupt("its record does not match its name: the bytes have changed since it was written")),
+                };
+            }
+            Entry::decode(&bytes)
+        };
+        read().map_err(|error: Error| error.context(format!("cannot read entry {}", id.short())))
+    }
+
+    /// The ids of all entries, in no order.
+    ///
+    /// # Errors
+    /// What the backend says.
+    pub fn entry_ids(&self) -> Result<Vec<EntryId>> {
+        Ok(self.backend.list(ENTRIES_DIR)?.into_iter().filter_map(|listed| listed.name.parse().ok()).collect())
+    }
+
+    /// Writes an entry's record; everything it names is durable already.
+    pub(crate) fn put_entry(&self, entry: &Entry) -> Result<EntryId> {
+        let (id, bytes) = entry.encode();
+        self.backend.put(&format!("{ENTRIES_DIR}/{id}"), &bytes)?;
+        Ok(id)
+    }
+
+    /// Adds a note to an entry.
+    ///
+    /// # Errors
+    /// What the backend says.
+    pub fn add_note(&self, note: &Note) -> Result<()> {
+        let bytes = encode_record(NOTE_RECORD, note);
+        let name = blake3::hash(&bytes).to_hex();
+        self.backend.put(&format!("{NOTES_DIR}/{}-{name}", note.entry), &bytes).map(|_| ())
+    }
+
+    /// All notes by entry, each entry's in the order of their times; damaged ones are told to `monitor`.
+    ///
+    /// # Errors
+    /// What the backend says.
+    pub fn notes(&self, monitor: &dyn Monitor) -> Result<HashMap<EntryId, Vec<Note>>> {
+        let mut notes: HashMap<EntryId, Vec<Note>> = HashMap::new();
+        for listed in self.backend.list(NOTES_DIR)? {
+            let key = format!("{NOTES_DIR}/{}", listed.name);
+            match self.backend.read(&key, RECORD_MAX_LEN).and_then(|bytes| decode_record::<Note>(NOTE_RECORD, &bytes)) {
+                Ok(note) => notes.entry(note.entry).or_default().push(note),
+                Err(error) => monitor.problem(crate::monitor::Problem { subject: key, message: error.to_string() }),
+            }
+        }
+        for list in notes.values_mut() {
+            list.sort_by_key(|note| note.time_ms);
+        }
+        Ok(notes)
+    }
+}
+
+fn tell(report: &OpenReport, monitor: &dyn Monitor) {
+    use crate::monitor::Problem;
+    for name in &report.bad_segments {
+        monitor.notice(&format!("index segment {} is damaged: it is rebuilt from the packs", name.get(..8).unwrap_or(name)));
+    }
+    if report.indexed_packs > 0 {
+        monitor.notice(&format!("{} were not in the index: it was rebuilt from their footers", count(report.indexed_packs, "pack")));
+    }
+    for pack in &report.missing_packs {
+        monitor.problem(Problem {
+            subject: pack.kind.key(&pack.id),
+            message: "the pack is missing or cut short: its chunks are lost unless they are saved again".to_owned(),
+        });
+    }
+    for (key, error) in &report.unreadable_packs {
+        monitor.problem(Problem { subject: key.clone(), message: describe(error) });
+    }
+}
+
+/// An error with its causes, in one line.
+pub(crate) fn describe(error: &Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+fn count(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+}

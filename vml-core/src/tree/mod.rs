@@ -1,0 +1,37 @@
+//! Directory trees as content: nodes, listings, and what is done with them.
+//!
+//! ```text
+//! root node ── listing (a recipe over blocks of nodes, sorted by name)
+//!                ├─ file: inline bytes or a recipe          ├─ symlink, device, FIFO
+//!                └─ directory ── its own listing ...
+//! ```
+//! A listing is content-addressed, so unchanged directories are shared between entries and skipped by diff. Nothing in
+//! a node depends on the host it was read from: inode numbers and change times, by which an unchanged file is known
+//! at the next save, are kept beside the tree in the *witness*.
+
+mod assemble;
+mod at;
+mod attributes;
+mod capture;
+pub mod compare;
+mod diff;
+mod exclude;
+mod listing;
+mod lookup;
+mod node;
+mod read;
+mod restore;
+mod restore_member;
+mod walk;
+mod witness;
+
+pub use capture::{CaptureOptions, Captured, LeftOut, LeftOutReason, TreeStats, capture_tree};
+pub use diff::{Change, ChangeKind, diff_trees};
+pub use exclude::Exclude;
+pub use listing::{Block, ListingReader, ListingWriter};
+pub use lookup::{find_path, split_path};
+pub use node::{Content, Node, NodeKind, Timestamp, display_path};
+pub use restore::{RestoreOptions, Restored, restore_tree};
+
+/// Deepest nesting of directories that is read or written.
+pub const DEPTH_MAX: usize = 4096;

@@ -1,0 +1,325 @@
+//! Walks the tree: names, kinds, what changed since the parent entry; reads no file.
+
+use super::assemble::Directory;
+use super::at;
+use super::attributes::{self, Target};
+use super::capture::{LeftOutReason, Session};
+use super::listing::ListingReader;
+use super::node::{Content, Node, NodeKind, Timestamp};
+use super::read::{FileJob, LinkGroup};
+use super::witness::{WitnessReader, WitnessWriter, fingerprint, is_racy};
+use crate::recipe::{Piece, Recipe, RecipeReader};
+use rustix::fs::{FileType, Statx};
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::iter::Peekable;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use vml_chunk::{IoResultExt, JobSink, Result};
+
+/// Files in one batch for a worker: enough that handing it over costs nothing, few enough to be spread.
+const BATCH_FILES: usize = 64;
+/// And their bytes.
+const BATCH_LEN: u64 = 1 << 20;
+
+/// What the walk itself found out.
+pub(super) struct Walked {
+    pub(super) witness: Recipe,
+    pub(super) directories_count: u64,
+    pub(super) uids: BTreeSet<u32>,
+    pub(super) gids: BTreeSet<u32>,
+}
+
+pub(super) struct Walk<'s, 'a> {
+    session: &'s Session<'a>,
+    sink: &'s JobSink<Vec<FileJob>>,
+    known: WitnessReader<'a>,
+    witness: WitnessWriter<'a>,
+    batch: Vec<FileJob>,
+    batch_len: u64,
+    links: HashMap<(u32, u32, u64), (Arc<LinkGroup>, u32)>,
+    walked: Walked,
+    device: (u32, u32),
+}
+
+/// A directory whose subdirectories are being walked.
+struct Level {
+    directory: Arc<Directory>,
+    fd: Arc<OwnedFd>,
+    subdirectories: std::vec::IntoIter<Subdirectory>,
+}
+
+struct Subdirectory {
+    slot: usize,
+    name: Vec<u8>,
+    stat: Statx,
+    parent_listing: Option<Recipe>,
+}
+
+impl<'s, 'a> Walk<'s, 'a> {
+    pub(super) fn new(session: &'s Session<'a>, sink: &'s JobSink<Vec<FileJob>>) -> Self {
+        Self {
+            session,
+            sink,
+            known: WitnessReader::new(session.store, session.options.parent.map(|(_, witness)| witness)),
+            witness: WitnessWriter::new(session.chunker),
+            batch: Vec::new(),
+            batch_len: 0,
+            links: HashMap::new(),
+            walked: Walked { witness: Recipe::empty(), directories_count: 0, uids: BTreeSet::new(), gids: BTreeSet::new() },
+            device: (0, 0),
+        }
+    }
+
+    pub(super) fn run(mut self, root: OwnedFd) -> Result<Walked> {
+        let stat = at::stat_open(&root).at(|| "cannot read the tree's root")?;
+        self.device = (stat.stx_dev_major, stat.stx_dev_minor);
+        let parent_listing = self.session.options.parent.and_then(|(node, _)| listing_of(node));
+        // An error with a member is a problem; one with the root ends the capture.
+        let xattrs = attributes::read(Target::Open(std::os::fd::AsFd::as_fd(&root))).at(|| "cannot read the tree's root")?;
+        let node = node_of(&[], &stat, xattrs, NodeKind::Directory(Recipe::empty()));
+        let directory = Directory::new(Vec::new(), node, None);
+        let names = at::names(&root).at(|| "cannot list the tree's root")?;
+        let mut stack = vec![self.enter(directory, root, names, parent_listing)?];
+        while let Some(level) = stack.last_mut() {
+            let Some(next) = level.subdirectories.next() else {
+                stack.pop();
+                continue;
+            };
+            let (directory, fd) = (Arc::clone(&level.directory), Arc::clone(&level.fd));
+            if stack.len() >= super::DEPTH_MAX {
+                let path = at::join(&directory.path, &next.name);
+                self.session.problem(&path, format!("left out: nested deeper than {} directories", super::DEPTH_MAX));
+                self.session.leave_out(path, 0, LeftOutReason::Unreadable);
+                self.session.deliver(&directory, next.slot, None)?;
+                continue;
+            }
+            if let Some(level) = self.descend(&directory, &fd, next)? {
+                stack.push(level);
+            }
+        }
+        self.send()?;
+        self.walked.witness = self.witness.finish(&mut |bytes| self.session.put_meta(bytes))?;
+        Ok(self.walked)
+    }
+
+    fn descend(&mut self, above: &Arc<Directory>, above_fd: &OwnedFd, next: Subdirectory) -> Result<Option<Level>> {
+        let path = at::join(&above.path, &next.name);
+        let opened = at::open_dir(above_fd, &next.name).and_then(|fd| {
+            let xattrs = attributes::read(Target::Open(std::os::fd::AsFd::as_fd(&fd)))?;
+            let names = at::names(&fd)?;
+            // The directory may have been replaced since its name was read; what is open counts.
+            let stat = at::stat_open(&fd)?;
+            Ok((fd, stat, xattrs, names))
+        });
+        match opened {
+            Ok((fd, stat, xattrs, names)) => {
+                let node = node_of(&next.name, &stat, xattrs, NodeKind::Directory(Recipe::empty()));
+                let directory = Directory::new(path, node, Some((Arc::clone(above), next.slot)));
+                if self.session.options.one_file_system && (next.stat.stx_dev_major, next.stat.stx_dev_minor) != self.device {
+                    let count = names.len() as u64;
+                    if count > 0 {
+                        self.session.leave_out(directory.path.clone(), count, LeftOutReason::OtherFileSystem);
+                    }
+                    return self.enter(directory, fd, Vec::new(), None).map(Some);
+                }
+                self.enter(directory, fd, names, next.parent_listing).map(Some)
+            }
+            Err(error) => {
+                self.session.problem(&path, format!("left out: cannot read the directory: {error}"));
+                self.session.leave_out(path, 0, LeftOutReason::Unreadable);
+                self.session.deliver(above, next.slot, None)?;
+                Ok(None)
+            }
+        }
+    }
+
+    /// Handles every member that is no directory and collects those that are.
+    fn enter(&mut self, directory: Arc<Directory>, fd: OwnedFd, names: Vec<Vec<u8>>, parent_listing: Option<Recipe>) -> Result<Level> {
+        self.walked.directories_count += 1;
+        let fd = Arc::new(fd);
+        let prints = match parent_listing {
+            Some(_) => self.known.directory(&directory.path),
+            None => HashSet::new(),
+        };
+        let store = self.session.store;
+        let mut parents = parent_listing.map(|listing| ListingReader::new(store, &listing).peekable());
+        let mut own_prints = Vec::new();
+        let mut subdirectories = Vec::new();
+        let mut tally = Tally::default();
+        let mut slot = 0;
+        for name in names {
+            let path = at::join(&directory.path, &name);
+            if !self.session.options.exclude.is_empty() && self.session.options.exclude.matches(&path, &name) {
+                tally.add(LeftOutReason::Excluded, path);
+                continue;
+            }
+            let stat = match at::stat(&*fd, &name) {
+                Ok(stat) => stat,
+                Err(error) => {
+                    self.session.problem(&path, format!("left out: {error}"));
+                    tally.add(LeftOutReason::Unreadable, path);
+                    continue;
+                }
+            };
+            let file_type = FileType::from_raw_mode(u32::from(stat.stx_mode));
+            if file_type == FileType::Socket {
+                tally.add(LeftOutReason::Socket, path);
+                continue;
+            }
+            self.walked.uids.insert(stat.stx_uid);
+            self.walked.gids.insert(stat.stx_gid);
+            let parent = parents.as_mut().and_then(|parents| member_named(parents, &name));
+            if file_type == FileType::Directory {
+                let parent_listing = parent.as_ref().and_then(listing_of);
+                subdirectories.push(Subdirectory { slot, name, stat, parent_listing });
+                slot += 1;
+                continue;
+            }
+            let print = fingerprint(&name, &stat);
+            if !is_racy(&stat, self.session.options.now) {
+                own_prints.push(print);
+            }
+            let unchanged = parent.filter(|node| prints.contains(&print) && self.is_usable(node, file_type));
+            self.member(&directory, &fd, slot, name, &stat, path, unchanged)?;
+            slot += 1;
+        }
+        tally.report(self.session, &directory.path);
+        self.witness.push(&directory.path, &own_prints, &mut |bytes| self.session.put_meta(bytes))?;
+        let done = directory.close(slot, &mut |bytes| self.session.put_meta(bytes))?;
+        self.session.complete(done);
+        Ok(Level { directory, fd, subdirectories: subdirectories.into_iter() })
+    }
+
+    /// Takes over an unchanged member, or queues a changed one to be read.
+    #[expect(clippy::too_many_arguments, reason = "what the walk knows of one member, used here only")]
+    fn member(
+        &mut self,
+        directory: &Arc<Directory>,
+        fd: &Arc<OwnedFd>,
+        slot: usize,
+        name: Vec<u8>,
+        stat: &Statx,
+        path: Vec<u8>,
+        unchanged: Option<Node>,
+    ) -> Result<()> {
+        let mut group = None;
+        if stat.stx_nlink > 1 {
+            let key = (stat.stx_dev_major, stat.stx_dev_minor, stat.stx_ino);
+            if let Some((known, left)) = self.links.get_mut(&key) {
+                let known = Arc::clone(known);
+                *left -= 1;
+                if *left == 0 {
+                    self.links.remove(&key);
+                }
+                if let Some(result) = known.join(directory, slot, &name) {
+                    self.session.settle_name(directory, slot, &name, result)?;
+                }
+                return Ok(());
+            }
+            let first = Arc::new(LinkGroup::new(path));
+            self.links.insert(key, (Arc::clone(&first), stat.stx_nlink - 1));
+            group = Some(first);
+        }
+        let job = FileJob { directory: Arc::clone(directory), fd: Arc::clone(fd), slot, name, stat: *stat, group };
+        match unchanged {
+            Some(mut node) => {
+                node.link = job.group.as_ref().map(|group| group.path.clone());
+                self.session.settle(&job, Some(node))
+            }
+            None => {
+                self.batch_len +=
+                    if FileType::from_raw_mode(u32::from(stat.stx_mode)) == FileType::RegularFile { stat.stx_size } else { 0 };
+                self.batch.push(job);
+                if self.batch.len() >= BATCH_FILES || self.batch_len >= BATCH_LEN { self.send() } else { Ok(()) }
+            }
+        }
+    }
+
+    fn send(&mut self) -> Result<()> {
+        self.batch_len = 0;
+        let batch = std::mem::take(&mut self.batch);
+        if batch.is_empty() { Ok(()) } else { self.sink.send(batch) }
+    }
+
+    /// Whether the parent entry's node can stand for the file: of the same kind, and its chunks still there.
+    fn is_usable(&self, node: &Node, file_type: FileType) -> bool {
+        let same = match node.kind {
+            NodeKind::File(_) => FileType::RegularFile,
+            NodeKind::Directory(_) => FileType::Directory,
+            NodeKind::Symlink(_) => FileType::Symlink,
+            NodeKind::CharDevice { .. } => FileType::CharacterDevice,
+            NodeKind::BlockDevice { .. } => FileType::BlockDevice,
+            NodeKind::Fifo => FileType::Fifo,
+        };
+        if same != file_type {
+            return false;
+        }
+        match &node.kind {
+            NodeKind::File(Content::Recipe(recipe)) if self.session.options.distrust_parent => {
+                RecipeReader::new(self.session.store, recipe).all(|piece| match piece {
+                    Ok(Piece::Data { id, .. }) => self.session.store.contains(&id),
+                    Ok(_) => true,
+                    Err(_) => false,
+                })
+            }
+            _ => true,
+        }
+    }
+}
+
+/// Members of one directory that are left out, one row a reason.
+#[derive(Default)]
+struct Tally {
+    rows: Vec<(LeftOutReason, u64, Vec<u8>)>,
+}
+
+impl Tally {
+    fn add(&mut self, reason: LeftOutReason, path: Vec<u8>) {
+        match self.rows.iter_mut().find(|(known, _, _)| *known == reason) {
+            Some((_, count, _)) => *count += 1,
+            None => self.rows.push((reason, 1, path)),
+        }
+    }
+
+    fn report(self, session: &Session<'_>, directory: &[u8]) {
+        for (reason, count, path) in self.rows {
+            if count == 1 {
+                session.leave_out(path, 0, reason);
+            } else {
+                session.leave_out(directory.to_vec(), count, reason);
+            }
+        }
+    }
+}
+
+/// A node from what the kernel says.
+pub(super) fn node_of(name: &[u8], stat: &Statx, xattrs: Vec<(Vec<u8>, Vec<u8>)>, kind: NodeKind) -> Node {
+    Node {
+        name: name.to_vec(),
+        mode: stat.stx_mode & 0o7777,
+        uid: stat.stx_uid,
+        gid: stat.stx_gid,
+        mtime: Timestamp { seconds: stat.stx_mtime.tv_sec, nanoseconds: stat.stx_mtime.tv_nsec },
+        xattrs,
+        link: None,
+        kind,
+    }
+}
+
+fn listing_of(node: &Node) -> Option<Recipe> {
+    match &node.kind {
+        NodeKind::Directory(listing) => Some(listing.clone()),
+        _ => None,
+    }
+}
+
+/// The parent's member of this name; names are asked for in order. Damage in the parent's listing ends it: the files are read then.
+fn member_named(parents: &mut Peekable<ListingReader<'_>>, name: &[u8]) -> Option<Node> {
+    loop {
+        match parents.peek()? {
+            Ok(node) if node.name.as_slice() < name => _ = parents.next(),
+            Ok(node) if node.name == name => return parents.next()?.ok(),
+            _ => return None,
+        }
+    }
+}
