@@ -1,0 +1,12 @@
+//! Guests seen from outside, as a directory tree.
+//!
+//! A guest's files are read with its own root as `/`: a symbolic link in it leads to where it would lead inside, never to
+//! the host's files. Everything read is limited, and what cannot be read is simply not known.
+
+mod identity;
+mod owners;
+mod root;
+
+pub use identity::facts;
+pub use owners::{Owners, host_owners, owners};
+pub use root::{DEFAULT_EXCLUDE, GuestRoot};
