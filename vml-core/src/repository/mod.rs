@@ -19,6 +19,7 @@ mod save;
 pub use check::{CheckOptions, Checked};
 pub use config::{CONFIG_RECORD, Config, Features};
 pub use save::{SaveRequest, SaveTree, Saved};
+pub use vml_chunk::ChunkerParams;
 
 use crate::entry::{Entry, EntryId, NOTE_RECORD, Note};
 use crate::monitor::Monitor;

@@ -1,0 +1,110 @@
+//! Working areas: folders of this host with a readable description, `areas/NAME/vml.toml` in the home folder.
+//!
+//! They say where a tree is on this host, so they are no part of a repository that others share.
+
+use crate::settings;
+use anyhow::{Context as _, Result, bail};
+use serde::{Deserialize, Serialize};
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use vml_core::refs::check_name;
+
+const FILE: &str = "vml.toml";
+const HEAD: &str = "# A working area of VML on this host. It may be edited by hand; `vml area show` tells how it is understood.\n\n";
+
+/// What `vml.toml` says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Area {
+    /// Also the name of its folder and of its log in the repository.
+    pub name: String,
+    /// The directory tree on this host.
+    pub tree: PathBuf,
+    /// The base its entries are relative to, `name@version`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub base: Option<String>,
+    /// Patterns of what is left out.
+    #[serde(default)]
+    pub exclude: Vec<String>,
+    /// Whether a guest's /proc, /sys, /dev, /run, /tmp and /cvmfs stay empty in the entry.
+    #[serde(default = "yes")]
+    pub default_exclude: bool,
+    /// Whether what is mounted inside the tree is left out.
+    #[serde(default)]
+    pub one_file_system: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn folder(name: &str) -> Result<PathBuf> {
+    check_name("area", name)?;
+    Ok(settings::home()?.join("areas").join(name))
+}
+
+/// Writes the description of a new area.
+pub fn add(area: &Area) -> Result<PathBuf> {
+    let folder = folder(&area.name)?;
+    let path = folder.join(FILE);
+    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let mut file = match fs::File::create_new(&path) {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+            bail!(vml_core::Error::new(
+                vml_core::ErrorKind::AlreadyExists,
+                format!("the area {:?} exists already: {}", area.name, path.display())
+            ))
+        }
+        other => other.with_context(|| format!("cannot write {}", path.display()))?,
+    };
+    let text = format!("{HEAD}{}", toml::to_string_pretty(area)?);
+    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(path)
+}
+
+/// Reads an area.
+pub fn get(name: &str) -> Result<Area> {
+    let path = folder(name)?.join(FILE);
+    match fs::read_to_string(&path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            bail!(vml_core::Error::not_found(format!("there is no area {name:?} on this host")))
+        }
+        other => parse(&path, &other.with_context(|| format!("cannot read {}", path.display()))?, name),
+    }
+}
+
+fn parse(path: &Path, text: &str, name: &str) -> Result<Area> {
+    let area: Area = toml::from_str(text).with_context(|| format!("{} is not the description of an area", path.display()))?;
+    if area.name != name {
+        bail!(vml_core::Error::invalid(format!("{} describes the area {:?}, but its folder says {name:?}", path.display(), area.name)));
+    }
+    Ok(area)
+}
+
+/// All areas of this host by name; one that cannot be read carries its error.
+pub fn list() -> Result<Vec<(String, Result<Area>)>> {
+    let folder = settings::home()?.join("areas");
+    let entries = match fs::read_dir(&folder) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other.with_context(|| format!("cannot list {}", folder.display()))?,
+    };
+    let mut names: Vec<String> = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    names.sort_unstable();
+    Ok(names.into_iter().map(|name| (name.clone(), get(&name))).collect())
+}
+
+/// Where an area's description is.
+pub fn path(name: &str) -> Result<PathBuf> {
+    Ok(folder(name)?.join(FILE))
+}
+
+/// Removes an area's description, and its folder if nothing else is in it.
+pub fn remove(name: &str) -> Result<()> {
+    let folder = folder(name)?;
+    let path = folder.join(FILE);
+    fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+    // Whatever a user keeps beside the description is the user's.
+    _ = fs::remove_dir(&folder);
+    Ok(())
+}

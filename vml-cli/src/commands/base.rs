@@ -1,0 +1,86 @@
+//! `vml base add|list|rm`
+
+use super::save::{self, What};
+use super::{Context, Outcome};
+use crate::args::{BaseAddArgs, BaseCommand, BaseRmArgs};
+use crate::output::{human, json};
+use anyhow::Result;
+use serde_json::json;
+use vml_core::Error;
+use vml_core::entry::EntryKind;
+use vml_core::refs::{RefKind, split_base};
+
+pub fn run(context: &Context, command: BaseCommand) -> Result<Outcome> {
+    match command {
+        BaseCommand::Add(args) => add(context, &args),
+        BaseCommand::List => list(context),
+        BaseCommand::Rm(args) => remove(context, &args),
+    }
+}
+
+fn add(context: &Context, args: &BaseAddArgs) -> Result<Outcome> {
+    let (name, version) = split_base(&args.base)?;
+    let what = What {
+        kind: EntryKind::Base { name: name.to_owned(), version: version.to_owned() },
+        tree: &args.tree.tree,
+        base: None,
+        exclude: &args.tree.exclude,
+        default_exclude: !args.tree.no_default_exclude,
+        one_file_system: args.tree.one_file_system,
+        message: &args.message,
+        tags: &[],
+        dry_run: false,
+    };
+    save::save(context, &what)
+}
+
+fn list(context: &Context) -> Result<Outcome> {
+    let repository = context.repository()?;
+    let mut problems = 0;
+    let bases = repository.refs().list(RefKind::Base)?;
+    if bases.is_empty() {
+        context.say("no bases yet; `vml base add NAME@VERSION --tree DIR` adds one")?;
+    }
+    for (name, target) in bases {
+        match target.and_then(|id| repository.entry(&id).map(|entry| (id, entry))) {
+            Ok((id, entry)) => {
+                let stats = entry.tree().map(|tree| tree.stats).unwrap_or_default();
+                if context.json() {
+                    crate::output::value(&json::entry(&id, &entry))?;
+                }
+                context.say(format_args!(
+                    "{name:<24} {}  {}  {} in {}  {}",
+                    id.short(),
+                    human::time(entry.time_ms),
+                    human::size(stats.bytes),
+                    human::counted(stats.files_count, "file"),
+                    human::first_line(&entry.message),
+                ))?;
+            }
+            Err(error) => {
+                problems += 1;
+                eprintln!("vml: base {name}: {:#}", anyhow::Error::from(error));
+            }
+        }
+    }
+    Ok(Outcome::of(problems))
+}
+
+fn remove(context: &Context, args: &BaseRmArgs) -> Result<Outcome> {
+    split_base(&args.base)?;
+    let repository = context.repository()?;
+    let refs = repository.refs();
+    let target = refs.get(RefKind::Base, &args.base)?.ok_or_else(|| Error::not_found(format!("there is no base {:?}", args.base)))?;
+    let used = repository
+        .entry_ids()?
+        .iter()
+        .filter(|id| repository.entry(id).is_ok_and(|entry| entry.base.is_some_and(|base| base.entry == target)))
+        .count();
+    context.confirm(&format!("Forget the base {}? {} of it stay whole.", args.base, human::counted(used as u64, "entry")), args.yes)?;
+    refs.set(RefKind::Base, &args.base, Some(target), None)?;
+    if context.json() {
+        crate::output::value(&json!({ "removed": args.base, "entry": target.to_string(), "used_by": used }))?;
+    }
+    context.say(format_args!("forgot the base {} (entry {})", args.base, target.short()))?;
+    Ok(Outcome::Done)
+}

@@ -1,0 +1,48 @@
+//! `vml init`
+
+use super::{Context, Outcome};
+use crate::args::InitArgs;
+use crate::settings;
+use anyhow::{Context as _, Result, bail};
+use serde_json::json;
+use std::sync::Arc;
+use vml_core::repository::ChunkerParams;
+use vml_core::{Config, Error, LocalBackend, Repository};
+
+pub fn run(context: &Context, args: &InitArgs) -> Result<Outcome> {
+    let path = context.repository_path()?;
+    let mut config = Config::new(settings::random_id()?, settings::now_ms());
+    if let Some(level) = args.level {
+        config.level = level;
+    }
+    if let Some(frame) = args.frame {
+        config.frame_len = frame;
+    }
+    if let Some(chunker) = &args.chunker {
+        config.chunker = parse_chunker(chunker)?;
+    }
+    config.check()?;
+    if path.is_file() {
+        bail!(Error::invalid(format!("{} is a file", path.display())));
+    }
+    let init = LocalBackend::create(&path).and_then(|backend| Repository::init(Arc::new(backend), config, context.options()));
+    init.with_context(|| format!("cannot make a repository in {}", path.display()))?;
+    if context.json() {
+        crate::output::value(&json!({ "repository": path }))?;
+    }
+    context.say(format_args!("made a repository in {}", path.display()))?;
+    Ok(Outcome::Done)
+}
+
+fn parse_chunker(text: &str) -> Result<ChunkerParams> {
+    let wrong = || Error::invalid(format!("{text:?} is no chunker: write fastcdc:2K/8K/64K or fixed:4K"));
+    let size = |text: &str| settings::parse_size(text).ok_or_else(wrong);
+    let (name, sizes) = text.split_once(':').ok_or_else(wrong)?;
+    Ok(match (name, sizes.split('/').collect::<Vec<_>>().as_slice()) {
+        ("fastcdc", [min, avg, max]) => {
+            ChunkerParams::FastCdc2020 { min_len: size(min)?, avg_len: size(avg)?, max_len: size(max)?, normalization: 1, seed: 0 }
+        }
+        ("fixed", [len]) => ChunkerParams::Fixed { len: size(len)? },
+        _ => bail!(wrong()),
+    })
+}

@@ -1,0 +1,145 @@
+//! One file a verb: take the arguments, call the library, print.
+
+mod area;
+mod base;
+mod browse;
+mod check;
+mod demo;
+mod diff;
+mod init;
+mod log;
+mod mark;
+mod restore;
+mod save;
+mod stats;
+
+use crate::args::{Args, Command, Global};
+use crate::progress::Progress;
+use crate::settings;
+use anyhow::{Context as _, Result, bail};
+use clap::CommandFactory as _;
+use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
+use std::sync::Arc;
+use vml_core::{Error, ErrorKind, LocalBackend, Repository, RepositoryOptions};
+
+/// How a command that did not fail ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// All is well.
+    Done,
+    /// It went on over problems with single items, which were told.
+    Problems,
+}
+
+impl Outcome {
+    fn of(problems_count: u64) -> Self {
+        if problems_count == 0 { Self::Done } else { Self::Problems }
+    }
+}
+
+/// What every command needs: the global options.
+pub struct Context {
+    global: Global,
+}
+
+impl Context {
+    fn json(&self) -> bool {
+        self.global.json
+    }
+
+    fn progress(&self) -> Progress {
+        Progress::new(self.global.quiet, self.global.json)
+    }
+
+    /// Prints a line for people, unless there is JSON or silence instead.
+    fn say(&self, text: impl std::fmt::Display) -> Result<()> {
+        if self.global.quiet || self.global.json { Ok(()) } else { crate::output::line(text) }
+    }
+
+    fn repository_path(&self) -> Result<PathBuf> {
+        settings::repository(self.global.repo.as_deref())
+    }
+
+    fn options(&self) -> RepositoryOptions {
+        let mut options = RepositoryOptions::default();
+        if let Some(threads) = self.global.threads {
+            options.threads = usize::from(threads);
+        }
+        options
+    }
+
+    fn repository(&self) -> Result<Repository> {
+        let path = self.repository_path()?;
+        let backend = LocalBackend::open(&path).map_err(|error| {
+            if error.kind() == ErrorKind::NotFound { Error::not_found("there is no repository here").because(error) } else { error }
+        });
+        let open = backend.and_then(|backend| Repository::open(Arc::new(backend), self.options()));
+        open.with_context(|| format!("cannot open the repository {}", path.display()))
+    }
+
+    /// Asks before something is lost; without a terminal the answer must be given as --yes.
+    fn confirm(&self, question: &str, yes: bool) -> Result<()> {
+        if yes {
+            return Ok(());
+        }
+        if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
+            bail!(Error::invalid(format!("{question} There is no terminal to ask on: say --yes")));
+        }
+        eprint!("{question} [y/N] ");
+        std::io::stderr().flush()?;
+        let mut answer = String::new();
+        std::io::stdin().read_line(&mut answer)?;
+        if matches!(answer.trim(), "y" | "Y" | "yes") { Ok(()) } else { bail!(Error::new(ErrorKind::Interrupted, "nothing was done")) }
+    }
+}
+
+/// Does what was typed.
+pub fn run(args: Args) -> Result<Outcome> {
+    let context = Context { global: args.global };
+    match args.command {
+        Command::Init(args) => init::run(&context, &args),
+        Command::Base(args) => base::run(&context, args),
+        Command::Area(args) => area::run(&context, args),
+        Command::Save(args) => save::run(&context, &args),
+        Command::Log(args) => log::log(&context, &args),
+        Command::Show(args) => log::show(&context, &args),
+        Command::Diff(args) => diff::run(&context, &args),
+        Command::Note(args) => mark::note(&context, args),
+        Command::Tag(args) => mark::tag(&context, &args),
+        Command::Ls(args) => browse::ls(&context, &args),
+        Command::Cat(args) => browse::cat(&context, &args),
+        Command::Build(args) => restore::build(&context, &args),
+        Command::Restore(args) => restore::restore(&context, &args),
+        Command::Stats => stats::run(&context),
+        Command::Check(args) => check::run(&context, &args),
+        Command::Completions(args) => {
+            clap_complete::generate(args.shell, &mut Args::command(), "vml", &mut std::io::stdout().lock());
+            Ok(Outcome::Done)
+        }
+        Command::Demo(args) => demo::run(&context, &args),
+    }
+}
+
+/// Splits `ENTRY:PATH`; `BASE:name@version` has a colon of its own.
+fn split_target(text: &str) -> (&str, Option<&str>) {
+    let start = if text.starts_with("BASE:") || text.starts_with("base:") { 5 } else { 0 };
+    match text[start..].find(':') {
+        Some(colon) => (&text[..start + colon], Some(&text[start + colon + 1..])),
+        None => (text, None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_is_split_at_its_own_colon() {
+        assert_eq!(split_target("a1b2:etc/hosts"), ("a1b2", Some("etc/hosts")));
+        assert_eq!(split_target("work@~1:a:b"), ("work@~1", Some("a:b")));
+        assert_eq!(split_target("BASE:debian@12:etc"), ("BASE:debian@12", Some("etc")));
+        assert_eq!(split_target("BASE:debian@12"), ("BASE:debian@12", None));
+        assert_eq!(split_target("tag:"), ("tag", Some("")));
+    }
+}

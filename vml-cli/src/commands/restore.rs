@@ -1,0 +1,91 @@
+//! `vml build` and `vml restore`
+
+use super::{Context, Outcome, diff, split_target};
+use crate::args::{BuildArgs, RestoreArgs};
+use crate::output::{human, json};
+use crate::settings;
+use anyhow::{Context as _, Result, bail};
+use serde_json::json;
+use std::fs;
+use std::path::Path;
+use std::time::Instant;
+use vml_core::tree::{RestoreOptions, find_path, restore_tree};
+use vml_core::{Error, ErrorKind};
+
+pub fn build(context: &Context, args: &BuildArgs) -> Result<Outcome> {
+    if !args.delete && fs::read_dir(&args.dir).is_ok_and(|mut members| members.next().is_some()) {
+        bail!(Error::new(ErrorKind::AlreadyExists, format!("{} is not empty", args.dir.display())));
+    }
+    put_back(context, &Request { entry: &args.entry, path: "", dir: &args.dir, delete: args.delete, yes: args.yes })
+}
+
+pub fn restore(context: &Context, args: &RestoreArgs) -> Result<Outcome> {
+    let (entry, path) = split_target(&args.target);
+    let Some(path) = path else { bail!(Error::invalid(format!("{:?} names no path: write ENTRY:PATH, or use `vml build`", args.target))) };
+    put_back(context, &Request { entry, path, dir: &args.dir, delete: args.delete, yes: args.yes })
+}
+
+struct Request<'a> {
+    entry: &'a str,
+    path: &'a str,
+    dir: &'a Path,
+    delete: bool,
+    yes: bool,
+}
+
+fn put_back(context: &Context, request: &Request<'_>) -> Result<Outcome> {
+    let started = Instant::now();
+    let repository = context.repository()?;
+    let id = repository.resolve(request.entry)?;
+    let root = diff::root(&repository, &id)?;
+    let progress = context.progress();
+    let store = repository.store(&progress)?;
+    let node = find_path(store, &root, request.path.as_bytes())?;
+    if request.delete && fs::read_dir(request.dir).is_ok_and(|mut members| members.next().is_some()) {
+        let question = format!("Make {} equal to the entry, deleting what it does not have?", request.dir.display());
+        context.confirm(&question, request.yes)?;
+    }
+    fs::create_dir_all(request.dir).map_err(|error| {
+        use vml_core::IoResultExt as _;
+        let failed: vml_core::Result<()> = Err(error).at(|| format!("cannot make directory {}", request.dir.display()));
+        failed.expect_err("made from an error")
+    })?;
+    let options = RestoreOptions { delete: request.delete, owners: settings::is_root(), threads: context.options().threads };
+    let restored = restore_tree(store, &node, request.dir, &options, &progress);
+    progress.finish();
+    let restored = restored.with_context(|| format!("cannot build {} in {}", id.short(), request.dir.display()))?;
+    let elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    if context.json() {
+        crate::output::value(&json!({
+            "entry": id.to_string(),
+            "directory": request.dir,
+            "files": restored.files_count,
+            "kept_files": restored.kept_files_count,
+            "directories": restored.directories_count,
+            "others": restored.others_count,
+            "deleted": restored.deleted_count,
+            "bytes": restored.bytes,
+            "owners": options.owners,
+            "elapsed_ms": elapsed_ms,
+            "problems": json::problems(&progress.problems()),
+        }))?;
+    }
+    let kept = if restored.kept_files_count > 0 {
+        format!(", {} of them there already", human::count(restored.kept_files_count))
+    } else {
+        String::new()
+    };
+    let deleted = if restored.deleted_count > 0 { format!(", {} deleted", human::count(restored.deleted_count)) } else { String::new() };
+    context.say(format_args!(
+        "built {} in {}: {} in {}{kept}{deleted}, in {}",
+        id.short(),
+        request.dir.display(),
+        human::size(restored.bytes),
+        human::counted(restored.files_count, "file"),
+        human::elapsed(elapsed_ms)
+    ))?;
+    if !options.owners {
+        context.say("owners are yours: only root can set others")?;
+    }
+    Ok(Outcome::of(restored.problems_count))
+}

@@ -1,0 +1,55 @@
+//! How a failed command is told: what, why, and what to do next.
+
+use serde_json::json;
+use std::process::ExitCode;
+use vml_core::ErrorKind;
+
+/// Whether whoever read our output has gone: no error of ours.
+pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.chain().filter_map(|cause| cause.downcast_ref::<std::io::Error>()).any(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
+/// Prints the error, its causes and a hint to standard error; returns the exit code.
+pub fn report(error: &anyhow::Error, json: bool, quiet: bool) -> ExitCode {
+    let kind = error.chain().find_map(|cause| cause.downcast_ref::<vml_core::Error>()).map(vml_core::Error::kind);
+    let causes: Vec<String> = error.chain().skip(1).map(ToString::to_string).collect();
+    let hint = hint(error, kind);
+    if json {
+        let kind = kind.map(|kind| format!("{kind:?}"));
+        eprintln!("{}", json!({ "error": error.to_string(), "kind": kind, "causes": causes, "hint": hint }));
+    } else {
+        eprintln!("vml: {error}");
+        for cause in causes {
+            eprintln!("  caused by: {cause}");
+        }
+        if let (Some(hint), false) = (hint, quiet) {
+            eprintln!("  hint: {hint}");
+        }
+    }
+    ExitCode::from(if kind == Some(ErrorKind::InvalidInput) { 2 } else { 3 })
+}
+
+fn hint(error: &anyhow::Error, kind: Option<ErrorKind>) -> Option<&'static str> {
+    let text = format!("{error:#}");
+    let has = |part: &str| text.contains(part);
+    Some(match kind? {
+        ErrorKind::NotFound if has("no repository here") => "make one with `vml init`, or name another with --repo DIR or VML_REPO",
+        ErrorKind::NotFound if has("there is no area") => "`vml area list` shows the areas of this host, `vml area add` adds one",
+        ErrorKind::NotFound if has("there is no base") => "`vml base list` shows the bases",
+        ErrorKind::NotFound if has("is not in the entry") => "`vml ls ENTRY:PATH` shows what is there",
+        ErrorKind::NotFound if has("neither a tag") || has("no entry in this repository") || has("no tag") => {
+            "`vml log` shows the entries, `vml tag` the tags"
+        }
+        ErrorKind::NotFound if has("chunk") || has("cannot read entry") => "`vml check` tells what else is missing",
+        ErrorKind::AlreadyExists if has("tag") => "choose another name, or move the tag with `vml tag ENTRY NAME --force`",
+        ErrorKind::AlreadyExists if has("base") => "a base never changes: add it under another version",
+        ErrorKind::AlreadyExists if has("not empty") => "choose a new directory, or --delete to make this one equal to the entry",
+        ErrorKind::Corrupt => "`vml check --data` tells what is damaged; entries that do not use it are whole",
+        ErrorKind::UnsupportedFormat => "it was written by a newer version: use that one, or a newer one",
+        ErrorKind::Locked => "try again: what was stored so far is used",
+        ErrorKind::InvalidInput if has("could be") => "type more digits of the id",
+        ErrorKind::PermissionDenied => "look at the owner and mode of what is named above; a guest's tree usually needs root",
+        ErrorKind::NoSpace => "free some space and run it again: it continues with what is there",
+        _ => return None,
+    })
+}

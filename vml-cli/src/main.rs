@@ -1,0 +1,34 @@
+//! `vml`: version control for virtual machines, from the command line.
+//!
+//! `args` says what can be typed, `commands` does it with one call to the library each, `output` prints. Only here are
+//! the environment, the clock and the terminal.
+
+mod areas;
+mod args;
+mod commands;
+mod failure;
+mod output;
+mod progress;
+mod settings;
+
+use clap::Parser;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let args = args::Args::parse();
+    let (json, quiet) = (args.global.json, args.global.quiet);
+    raise_file_limit();
+    match commands::run(args) {
+        Ok(commands::Outcome::Done) => ExitCode::SUCCESS,
+        Ok(commands::Outcome::Problems) => ExitCode::from(1),
+        Err(error) if failure::is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => failure::report(&error, json, quiet),
+    }
+}
+
+/// A deep or wide tree needs more open directories than the usual soft limit of 1024.
+fn raise_file_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+}

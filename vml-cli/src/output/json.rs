@@ -1,0 +1,128 @@
+//! The JSON forms of things that several commands print; they are documented in `docs/cli.md` and only ever grow.
+
+use super::human;
+use serde_json::{Value, json};
+use vml_core::Problem;
+use vml_core::entry::{Entry, EntryId, EntryKind, Note, Part};
+use vml_core::tree::{ChangeKind, LeftOut, LeftOutReason, Node, NodeKind};
+
+/// A path as text; when it is no UTF-8, also its bytes.
+pub fn path(bytes: &[u8]) -> Value {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => json!(text),
+        Err(_) => json!({ "text": String::from_utf8_lossy(bytes), "bytes": bytes }),
+    }
+}
+
+/// An entry, without its notes.
+pub fn entry(id: &EntryId, entry: &Entry) -> Value {
+    let (kind, area, base_name) = match &entry.kind {
+        EntryKind::State { area } => ("state", Some(area.clone()), None),
+        EntryKind::Base { name, version } => ("base", None, Some(format!("{name}@{version}"))),
+    };
+    let parts: Vec<Value> = entry
+        .parts
+        .iter()
+        .map(|Part::Tree(tree)| {
+            json!({
+                "kind": "tree",
+                "files": tree.stats.files_count,
+                "directories": tree.stats.directories_count,
+                "others": tree.stats.others_count,
+                "bytes": tree.stats.bytes,
+                "exclude": tree.exclude,
+                "left_out": tree.left_out.iter().map(left_out).collect::<Vec<_>>(),
+                "left_out_more": tree.left_out_more_count,
+            })
+        })
+        .collect();
+    json!({
+        "entry": id.to_string(),
+        "kind": kind,
+        "area": area,
+        "name": base_name,
+        "time": human::time_utc(entry.time_ms),
+        "time_ms": entry.time_ms,
+        "author": entry.author,
+        "message": entry.message,
+        "tags_at_birth": entry.tags,
+        "parents": entry.parents.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "base": entry.base.as_ref().map(|base| json!({ "name": base.name, "version": base.version, "entry": base.entry.to_string() })),
+        "parts": parts,
+        "cost": {
+            "new_chunks": entry.cost.new_chunks_count,
+            "new_bytes": entry.cost.new_bytes,
+            "stored_bytes": entry.cost.stored_bytes,
+            "elapsed_ms": entry.cost.elapsed_ms,
+        },
+        "facts": entry.facts.iter().map(|fact| (fact.name.clone(), json!(fact.value))).collect::<serde_json::Map<_, _>>(),
+    })
+}
+
+/// A note.
+pub fn note(note: &Note) -> Value {
+    json!({ "time": human::time_utc(note.time_ms), "time_ms": note.time_ms, "author": note.author, "text": note.text })
+}
+
+/// Something that is not in an entry.
+pub fn left_out(row: &LeftOut) -> Value {
+    let reason = match row.reason {
+        LeftOutReason::Excluded => "excluded",
+        LeftOutReason::OtherFileSystem => "other_file_system",
+        LeftOutReason::Socket => "socket",
+        LeftOutReason::Unreadable => "unreadable",
+    };
+    json!({ "path": path(&row.path), "members": row.members_count, "reason": reason })
+}
+
+/// Problems of a run.
+pub fn problems(problems: &[Problem]) -> Value {
+    problems.iter().map(|problem| json!({ "subject": problem.subject, "message": problem.message })).collect()
+}
+
+/// The name of a node's kind.
+pub fn kind(node: &Node) -> &'static str {
+    match node.kind {
+        NodeKind::File(_) => "file",
+        NodeKind::Directory(_) => "directory",
+        NodeKind::Symlink(_) => "symlink",
+        NodeKind::CharDevice { .. } => "char_device",
+        NodeKind::BlockDevice { .. } => "block_device",
+        NodeKind::Fifo => "fifo",
+    }
+}
+
+/// A member of a directory.
+pub fn node(at: &[u8], node: &Node) -> Value {
+    json!({
+        "path": path(at),
+        "kind": kind(node),
+        "mode": format!("{:04o}", node.mode),
+        "uid": node.uid,
+        "gid": node.gid,
+        "mtime": { "seconds": node.mtime.seconds, "nanoseconds": node.mtime.nanoseconds },
+        "bytes": node.len(),
+        "target": match &node.kind { NodeKind::Symlink(target) => path(target), _ => Value::Null },
+        "link": node.link.as_ref().map(|link| path(link)),
+        "xattrs": node.xattrs.iter().map(|(name, _)| String::from_utf8_lossy(name)).collect::<Vec<_>>(),
+    })
+}
+
+/// What differs in a modified member.
+pub fn aspects(change: &ChangeKind) -> Vec<&'static str> {
+    match *change {
+        ChangeKind::Added | ChangeKind::Removed => Vec::new(),
+        ChangeKind::Modified { kind, content, mode, owner, time, xattrs, links } => {
+            let all = [
+                (kind, "kind"),
+                (content, "content"),
+                (mode, "mode"),
+                (owner, "owner"),
+                (time, "time"),
+                (xattrs, "xattrs"),
+                (links, "links"),
+            ];
+            all.iter().filter(|(differs, _)| *differs).map(|(_, name)| *name).collect()
+        }
+    }
+}

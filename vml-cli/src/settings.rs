@@ -1,0 +1,94 @@
+//! Where things are and who is working: the only place that reads the environment.
+
+use anyhow::{Context as _, Result};
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use vml_core::tree::Timestamp;
+
+/// The folder of this host's areas and, by default, of the repository: `VML_HOME`, else `vml` in the user's data folder.
+pub fn home() -> Result<PathBuf> {
+    let set = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    if let Some(home) = set("VML_HOME") {
+        return std::path::absolute(&home).with_context(|| format!("cannot use VML_HOME {}", home.display()));
+    }
+    // The XDG rule: only an absolute path counts.
+    if let Some(data) = set("XDG_DATA_HOME").filter(|path| path.is_absolute()) {
+        return Ok(data.join("vml"));
+    }
+    let home = set("HOME").context("neither VML_HOME, XDG_DATA_HOME nor HOME is set: say where with --repo and VML_HOME")?;
+    Ok(home.join(".local/share/vml"))
+}
+
+/// The repository to use: `--repo` or `VML_REPO`, which clap has read, else the one in the home folder.
+pub fn repository(chosen: Option<&Path>) -> Result<PathBuf> {
+    match chosen {
+        Some(path) => std::path::absolute(path).with_context(|| format!("cannot use {}", path.display())),
+        None => Ok(home()?.join("repository")),
+    }
+}
+
+/// `user@host`, as far as it is known.
+pub fn author() -> String {
+    let user = ["LOGNAME", "USER"].iter().find_map(|name| env::var(name).ok().filter(|user| !user.is_empty())).or_else(passwd_name);
+    let user = user.unwrap_or_else(|| rustix::process::getuid().as_raw().to_string());
+    format!("{user}@{}", host())
+}
+
+fn passwd_name() -> Option<String> {
+    let uid = rustix::process::getuid().as_raw();
+    let owners = vml_hv::guest::host_owners().ok()?;
+    owners.users.into_iter().find(|owner| owner.id == uid).map(|owner| owner.name)
+}
+
+/// The host's name.
+pub fn host() -> String {
+    fs::read_to_string("/proc/sys/kernel/hostname")
+        .map(|name| name.trim().to_owned())
+        .ok()
+        .filter(|name| !name.is_empty())
+        .unwrap_or_else(|| "localhost".to_owned())
+}
+
+/// The time now; `VML_TIME_MS` fixes it, for tests and reproducible logs.
+pub fn now() -> Timestamp {
+    if let Some(ms) = env::var("VML_TIME_MS").ok().and_then(|text| text.parse::<i64>().ok()) {
+        let nanoseconds = u32::try_from(ms.rem_euclid(1000)).expect("below a thousand") * 1_000_000;
+        return Timestamp { seconds: ms.div_euclid(1000), nanoseconds };
+    }
+    let now = jiff::Timestamp::now();
+    Timestamp { seconds: now.as_second(), nanoseconds: u32::try_from(now.subsec_nanosecond()).unwrap_or(0) }
+}
+
+/// Milliseconds since 1970.
+pub fn now_ms() -> i64 {
+    let now = now();
+    now.seconds * 1000 + i64::from(now.nanoseconds / 1_000_000)
+}
+
+/// Random bytes for a new repository's id.
+pub fn random_id() -> Result<[u8; 16]> {
+    let mut id = [0; 16];
+    let mut filled = 0;
+    while filled < id.len() {
+        filled += rustix::rand::getrandom(&mut id[filled..], rustix::rand::GetRandomFlags::empty()).context("cannot get random bytes")?;
+    }
+    Ok(id)
+}
+
+/// Whether this process may set owners.
+pub fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// `8K`, `1M`, `4096`: binary units.
+pub fn parse_size(text: &str) -> Option<u32> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let factor: u32 = match &text[digits.len()..] {
+        "" | "B" => 1,
+        "K" | "KiB" | "k" => 1 << 10,
+        "M" | "MiB" => 1 << 20,
+        _ => return None,
+    };
+    digits.parse::<u32>().ok()?.checked_mul(factor)
+}
