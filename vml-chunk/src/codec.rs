@@ -78,18 +78,18 @@ pub fn decode_record<T: Encode + Decode<()>>(kind: RecordKind, bytes: &[u8]) -> 
     let number = u16::from_le_bytes([envelope[4], envelope[5]]);
     let version = u16::from_le_bytes([envelope[6], envelope[7]]);
     let payload_len = u32::from_le_bytes([envelope[8], envelope[9], envelope[10], envelope[11]]);
-    // The version is looked at before the checksum: a newer version may sum differently.
+    if payload_len as usize != payload.len() {
+        return Err(Error::corrupt(format!("the {name} has {} bytes of payload where its envelope says {payload_len}", payload.len())));
+    }
+    // Every version has this envelope, so that a flipped bit is no newer version.
+    if envelope[12..] != checksum(&envelope[..12], payload) {
+        return Err(Error::corrupt(format!("the {name} does not match its checksum")));
+    }
     if number == kind.number && version > kind.version {
         return Err(Error::new(
             ErrorKind::UnsupportedFormat,
             format!("the {name} has format version {version}, this program knows up to {}", kind.version),
         ));
-    }
-    if payload_len as usize != payload.len() {
-        return Err(Error::corrupt(format!("the {name} has {} bytes of payload where its envelope says {payload_len}", payload.len())));
-    }
-    if envelope[12..] != checksum(&envelope[..12], payload) {
-        return Err(Error::corrupt(format!("the {name} does not match its checksum")));
     }
     if number != kind.number || version != kind.version {
         return Err(Error::corrupt(format!("this is a record of kind {number} version {version}, not the {name} it should be")));

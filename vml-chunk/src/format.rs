@@ -49,6 +49,8 @@ pub const FRAME_TARGET_MAX: usize = 8 << 20;
 pub const FRAME_MAX_LEN: usize = (1 << 24) - 1;
 /// Most chunks in a frame.
 pub const FRAME_MAX_CHUNKS: usize = 1 << 14;
+/// Largest frame in a pack: the header, all chunk lengths, and a payload that is at most the plain length.
+pub const FRAME_MAX_STORED_LEN: usize = FRAME_HEADER_LEN + FRAME_MAX_CHUNKS * FRAME_CHUNK_LEN + FRAME_MAX_LEN;
 /// Largest pack; offsets have four bytes.
 pub const PACK_MAX_LEN: u64 = 1 << 32;
 

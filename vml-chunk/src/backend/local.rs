@@ -81,8 +81,9 @@ impl LocalBackend {
                 Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => continue,
                 other => other.at(|| format!("cannot create {}", path.display()))?,
             };
-            rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).at(|| format!("cannot lock {}", path.display()))?;
-            // A sweep may have removed it between the two calls above.
+            // Waits: a sweep that came between the two calls holds the lock for an instant, and has removed the file then.
+            rustix::io::retry_on_intr(|| rustix::fs::flock(&file, FlockOperation::LockExclusive))
+                .at(|| format!("cannot lock {}", path.display()))?;
             if file.metadata().at(|| format!("cannot read {}", path.display()))?.nlink() > 0 {
                 return Ok((path, file));
             }
@@ -95,7 +96,8 @@ impl Backend for LocalBackend {
         let (path, file) = self.open_file(key)?;
         file.read_exact_at(buf, offset).map_err(|error| {
             let what = format!("{} bytes at {offset} of {}", buf.len(), path.display());
-            if error.kind() == std::io::ErrorKind::UnexpectedEof {
+            // An offset that no file can have is past the end of this one too; the system calls it invalid.
+            if error.kind() == std::io::ErrorKind::UnexpectedEof || i64::try_from(offset).is_err() {
                 Error::corrupt(format!("cannot read {what}: the file is cut short"))
             } else {
                 Error::new(crate::error::kind_of_io(&error), format!("cannot read {what}")).because(error)
@@ -105,7 +107,11 @@ impl Backend for LocalBackend {
 
     fn len(&self, key: &str) -> Result<u64> {
         let path = self.path(key)?;
-        Ok(fs::metadata(&path).at(|| format!("cannot find {}", path.display()))?.len())
+        let meta = fs::metadata(&path).at(|| format!("cannot find {}", path.display()))?;
+        if !meta.is_file() {
+            return Err(Error::not_found(format!("{} is not a file", path.display())));
+        }
+        Ok(meta.len())
     }
 
     fn list(&self, dir: &str) -> Result<Vec<Listed>> {
@@ -241,7 +247,11 @@ impl Staged for StagedFile {
         };
         match outcome {
             Ok(()) => {}
-            Err(Errno::EXIST) => return Ok(PutOutcome::AlreadyThere),
+            Err(Errno::EXIST) => {
+                // Whoever linked it may not have synced the name yet, and the caller is about to rely on it.
+                sync_dir(parent)?;
+                return Ok(PutOutcome::AlreadyThere);
+            }
             Err(Errno::NOENT) if self.path.is_none() => {
                 return Err(Error::new(ErrorKind::Io, format!("cannot name {}: is /proc mounted?", target.display())));
             }

@@ -4,7 +4,7 @@ use super::build::{SegmentLayout, count, flush_at, push_record};
 use super::segment::{FrameRow, PackRow, Record, Segment};
 use crate::error::Result;
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, HashMap};
 
 /// How much larger each segment must be than all smaller ones together.
 const RATIO: usize = 4;
@@ -79,6 +79,7 @@ struct Tables {
 
 impl Tables {
     fn new<T: AsRef<[u8]>>(inputs: &[&Segment<T>], alive: &dyn Fn(&PackRow) -> bool) -> Result<Self> {
+        let mut known = HashMap::new();
         let mut tables = Self { packs: Vec::new(), pack_numbers: Vec::new(), first_frames: Vec::new(), frame_count: 0 };
         for input in inputs {
             let mut numbers = Vec::new();
@@ -86,13 +87,13 @@ impl Tables {
                 let row = input.pack(i).filter(alive);
                 numbers.push(match row {
                     // Two segments may both know a pack, when two processes indexed it at once.
-                    Some(row) => Some(match tables.packs.iter().position(|pack| pack.id == row.id) {
-                        Some(known) => count(known)?,
-                        None => {
+                    Some(row) => {
+                        let number = *known.entry(row.id).or_insert(tables.packs.len());
+                        if number == tables.packs.len() {
                             tables.packs.push(row);
-                            count(tables.packs.len() - 1)?
                         }
-                    }),
+                        Some(count(number)?)
+                    }
                     None => None,
                 });
             }

@@ -68,15 +68,16 @@ impl<T: AsRef<[u8]>> Segment<T> {
         if bytes[..8] != SEGMENT_MAGIC {
             return Err(bad("does not begin with its magic bytes"));
         }
+        // Every version has its header's checksum here, so that a flipped bit is no newer version.
+        if blake3::hash(&bytes[..32]).as_bytes() != &bytes[32..SEGMENT_HEADER_LEN] {
+            return Err(bad("has a header that does not match its checksum"));
+        }
         let version = u16_at(bytes, 8);
         if version > SEGMENT_VERSION {
             return Err(Error::new(
                 ErrorKind::UnsupportedFormat,
                 format!("the index segment has format version {version}, this program knows up to {SEGMENT_VERSION}"),
             ));
-        }
-        if blake3::hash(&bytes[..32]).as_bytes() != &bytes[32..SEGMENT_HEADER_LEN] {
-            return Err(bad("has a header that does not match its checksum"));
         }
         let segment = Self {
             pack_count: u32_at(bytes, 12) as usize,
@@ -86,6 +87,7 @@ impl<T: AsRef<[u8]>> Segment<T> {
             data,
         };
         if version == 0
+            || segment.data.as_ref()[24..32] != [0; 8]
             || segment.fanout_bits > 24
             || segment.data.as_ref().len() != segment.records_offset() + segment.record_count * RECORD_LEN + SEGMENT_TRAILER_LEN
         {
@@ -193,7 +195,7 @@ impl<T: AsRef<[u8]>> Segment<T> {
         }
         let bytes = self.data.as_ref();
         let at = SEGMENT_HEADER_LEN + number * SEGMENT_PACK_LEN;
-        let kind = PackKind::from_number(bytes[at + 40])?;
+        let kind = PackKind::from_number(bytes[at + 40]).filter(|_| bytes[at + 41..at + SEGMENT_PACK_LEN] == [0; 7])?;
         Some(PackRow { id: PackId::from_bytes(id_at(bytes, at)), len: u64_at(bytes, at + 32), kind })
     }
 

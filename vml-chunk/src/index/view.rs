@@ -59,6 +59,7 @@ impl IndexView {
         // Segments first: a pack published meanwhile is then merely one not indexed yet.
         let mut loading = Loading::default();
         let mut names: Vec<_> = backend.list(INDEX_DIR)?;
+        names.retain(|listed| listed.name.parse::<PackId>().is_ok());
         // Large segments answer most look-ups.
         names.sort_by(|a, b| b.len.cmp(&a.len).then_with(|| a.name.cmp(&b.name)));
         let mut segments = Vec::new();
@@ -73,8 +74,9 @@ impl IndexView {
                 Ok(segment) => segments.push((listed.name, segment)),
                 // Merged into another by a writer since it was listed; its packs count as not indexed here.
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
-                Err(error) if error.kind() == ErrorKind::UnsupportedFormat => return Err(error),
-                Err(_) => loading.bad_segments.push(listed.name),
+                Err(error) if error.kind() == ErrorKind::Corrupt => loading.bad_segments.push(listed.name),
+                // Too many open files or a missing permission says nothing about the segment.
+                Err(error) => return Err(error),
             }
         }
         let mut packs = HashMap::new();

@@ -3,8 +3,8 @@
 use super::PackKind;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{
-    CHUNK_MAX_LEN, FOOTER_CHUNK_LEN, FOOTER_FRAME_LEN, FRAME_MAX_LEN, PACK_END_MAGIC, PACK_HEADER_LEN, PACK_MAX_LEN, PACK_TRAILER_LEN,
-    PACK_VERSION, id_at, push_u24, u16_at, u24_at, u32_at, u64_at,
+    CHUNK_MAX_LEN, FOOTER_CHUNK_LEN, FOOTER_FRAME_LEN, FRAME_MAX_CHUNKS, FRAME_MAX_LEN, FRAME_MAX_STORED_LEN, PACK_END_MAGIC,
+    PACK_HEADER_LEN, PACK_MAX_LEN, PACK_TRAILER_LEN, PACK_VERSION, id_at, push_u24, u16_at, u24_at, u32_at, u64_at,
 };
 use crate::id::{ChunkId, ID_LEN};
 
@@ -49,7 +49,6 @@ pub struct Trailer {
     frame_count: u32,
     chunk_count: u32,
     kind: PackKind,
-    digest: [u8; ID_LEN],
 }
 
 impl Trailer {
@@ -70,13 +69,7 @@ impl Trailer {
             ));
         }
         let kind = PackKind::from_number(bytes[18]).ok_or_else(|| bad("names an unknown kind"))?;
-        let trailer = Self {
-            footer_offset: u64_at(bytes, 0),
-            frame_count: u32_at(bytes, 8),
-            chunk_count: u32_at(bytes, 12),
-            kind,
-            digest: id_at(bytes, 24),
-        };
+        let trailer = Self { footer_offset: u64_at(bytes, 0), frame_count: u32_at(bytes, 8), chunk_count: u32_at(bytes, 12), kind };
         let tables = u64::from(trailer.frame_count) * FOOTER_FRAME_LEN as u64 + u64::from(trailer.chunk_count) * FOOTER_CHUNK_LEN as u64;
         let expected = trailer.footer_offset.checked_add(tables).and_then(|sum| sum.checked_add(PACK_TRAILER_LEN as u64));
         if version == 0 || bytes[19..24] != [0; 5] || expected != Some(pack_len) || pack_len > PACK_MAX_LEN {
@@ -120,12 +113,13 @@ impl Footer {
     pub fn decode(bytes: &[u8], pack_len: u64) -> Result<Self> {
         let bad = |why: &str| Error::corrupt(format!("the pack's footer {why}"));
         let tables_len = bytes.len().checked_sub(PACK_TRAILER_LEN).ok_or_else(|| bad("is cut short"))?;
+        // Every version has its digest here, so that a flipped bit is no newer version.
+        if blake3::hash(&bytes[..tables_len + 24]).as_bytes() != &bytes[tables_len + 24..tables_len + 24 + ID_LEN] {
+            return Err(bad("does not match its checksum"));
+        }
         let trailer = Trailer::decode(&bytes[tables_len..], pack_len)?;
         if trailer.footer_offset.checked_add(bytes.len() as u64) != Some(pack_len) {
             return Err(bad("is not where its trailer says"));
-        }
-        if *blake3::hash(&bytes[..tables_len + 24]).as_bytes() != trailer.digest {
-            return Err(bad("does not match its checksum"));
         }
         let frame_count = trailer.frame_count as usize;
         let chunk_table = frame_count * FOOTER_FRAME_LEN;
@@ -149,6 +143,10 @@ impl Footer {
                 .get(first_chunk..first_chunk.saturating_add(frame.chunk_count as usize))
                 .ok_or_else(|| bad("lists too few chunks"))?;
             let plain: u64 = own.iter().map(|chunk| u64::from(chunk.len)).sum();
+            let count_fits = (1..=FRAME_MAX_CHUNKS).contains(&own.len());
+            if !count_fits || frame.stored_len as usize > FRAME_MAX_STORED_LEN {
+                return Err(bad("lists a frame beyond the limits"));
+            }
             if plain != u64::from(frame.plain_len) || frame.plain_len as usize > FRAME_MAX_LEN {
                 return Err(bad("gives a frame a length its chunks do not have"));
             }

@@ -15,6 +15,7 @@ pub use footer::{Footer, FooterChunk, FooterFrame, Trailer};
 pub use reader::{read_footer, verify_pack};
 pub use writer::{PackInfo, PackWriter};
 
+use crate::format::{PACK_HEADER_LEN, PACK_MAGIC, PACK_VERSION};
 use crate::id::PackId;
 
 /// What a pack holds.
@@ -41,6 +42,15 @@ impl PackKind {
     /// The backend's key of a pack.
     pub fn key(self, id: &PackId) -> String {
         format!("{}/{id}", self.dir())
+    }
+
+    /// The first bytes of every pack of this kind.
+    pub(crate) fn header(self) -> [u8; PACK_HEADER_LEN] {
+        let mut header = [0; PACK_HEADER_LEN];
+        header[..8].copy_from_slice(&PACK_MAGIC);
+        header[8..10].copy_from_slice(&PACK_VERSION.to_le_bytes());
+        header[10] = self.number();
+        header
     }
 
     pub(crate) fn number(self) -> u8 {

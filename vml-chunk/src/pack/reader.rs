@@ -2,10 +2,10 @@
 
 use super::{Footer, FooterChunk, PackKind, Trailer};
 use crate::backend::Backend;
-use crate::error::{Error, Result};
-use crate::format::{PACK_HEADER_LEN, PACK_MAGIC, PACK_TRAILER_LEN};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::{PACK_HEADER_LEN, PACK_TRAILER_LEN, u64_at};
 use crate::frame::FrameDecoder;
-use crate::id::{ChunkId, PackId};
+use crate::id::{ChunkId, ID_LEN, PackId};
 
 /// Reads the footer of a pack: two small reads at its end.
 ///
@@ -20,7 +20,11 @@ pub fn read_footer(backend: &dyn Backend, kind: PackKind, id: &PackId) -> Result
         }
         let mut trailer = [0; PACK_TRAILER_LEN];
         backend.read_at(&key, len - PACK_TRAILER_LEN as u64, &mut trailer)?;
-        let offset = Trailer::decode(&trailer, len)?.footer_offset;
+        let offset = match Trailer::decode(&trailer, len) {
+            Ok(trailer) => trailer.footer_offset,
+            Err(error) if error.kind() == ErrorKind::UnsupportedFormat => return Err(confirm_newer(backend, &key, &trailer, len, error)?),
+            Err(error) => return Err(error),
+        };
         // The trailer was checked against the file's length, so this is at most the file.
         let mut bytes = vec![0; usize::try_from(len - offset).map_err(|_| Error::corrupt("the footer is too long"))?];
         backend.read_at(&key, offset, &mut bytes)?;
@@ -31,6 +35,25 @@ pub fn read_footer(backend: &dyn Backend, kind: PackKind, id: &PackId) -> Result
         Ok((footer, len))
     };
     read().map_err(|error: Error| error.context(format!("cannot read the footer of pack {key}")))
+}
+
+/// Whether a trailer that names a newer version is one, and not a flipped bit: in every version the trailer begins with
+/// the footer's offset, and its digest is over everything from there.
+fn confirm_newer(backend: &dyn Backend, key: &str, trailer: &[u8; PACK_TRAILER_LEN], len: u64, newer: Error) -> Result<Error> {
+    let digest_offset = len - PACK_TRAILER_LEN as u64 + 24;
+    let mut offset = u64_at(trailer, 0);
+    let mut hasher = blake3::Hasher::new();
+    let mut buffer = vec![0; 64 << 10];
+    while offset < digest_offset {
+        let part = usize::try_from(digest_offset - offset).unwrap_or(usize::MAX).min(buffer.len());
+        backend.read_at(key, offset, &mut buffer[..part])?;
+        hasher.update(&buffer[..part]);
+        offset += part as u64;
+    }
+    if hasher.finalize().as_bytes()[..] == trailer[24..24 + ID_LEN] {
+        return Ok(newer);
+    }
+    Ok(Error::corrupt("the pack's footer does not match its checksum"))
 }
 
 /// Reads every byte of a pack and checks its name, its frames and every chunk's id. Each damaged chunk is told to
@@ -74,7 +97,7 @@ pub fn verify_pack(backend: &dyn Backend, kind: PackKind, id: &PackId, mut damag
     let mut tail = vec![0; usize::try_from(len - tail_offset).unwrap_or(0)];
     backend.read_at(&key, tail_offset, &mut tail)?;
     hasher.update(&tail);
-    if header[..8] != PACK_MAGIC || hasher.finalize().as_bytes() != id.as_bytes() {
+    if header != kind.header() || hasher.finalize().as_bytes() != id.as_bytes() {
         return Err(Error::corrupt(format!("pack {key} does not match its name: its bytes have changed since it was written")));
     }
     Ok(footer.chunks.len() as u64)

@@ -3,7 +3,6 @@
 use super::{Footer, FooterChunk, FooterFrame, PackKind};
 use crate::backend::{Backend, PutOutcome, Staged};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{PACK_HEADER_LEN, PACK_MAGIC, PACK_VERSION};
 use crate::frame::SealedFrame;
 use crate::id::PackId;
 
@@ -35,11 +34,7 @@ impl PackWriter {
     pub fn create(backend: &dyn Backend, kind: PackKind) -> Result<Self> {
         let footer = Footer { kind, frames: Vec::new(), chunks: Vec::new() };
         let mut pack = Self { staged: backend.stage()?, hasher: blake3::Hasher::new(), len: 0, footer, failed: false };
-        let mut header = [0; PACK_HEADER_LEN];
-        header[..8].copy_from_slice(&PACK_MAGIC);
-        header[8..10].copy_from_slice(&PACK_VERSION.to_le_bytes());
-        header[10] = kind.number();
-        pack.write(&header)?;
+        pack.write(&kind.header())?;
         Ok(pack)
     }
 
@@ -82,10 +77,16 @@ impl PackWriter {
         self.write(&tail)?;
         let id = PackId::from_bytes(*self.hasher.finalize().as_bytes());
         let key = self.footer.kind.key(&id);
-        if self.staged.publish(&key)? == PutOutcome::AlreadyThere && super::verify_pack(backend, self.footer.kind, &id, |_, _| {}).is_err()
-        {
-            backend.delete(&key)?;
-            self.staged.publish(&key)?;
+        if self.staged.publish(&key)? == PutOutcome::AlreadyThere {
+            match super::verify_pack(backend, self.footer.kind, &id, |_, _| {}) {
+                Ok(_) => {}
+                Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::UnsupportedFormat | ErrorKind::NotFound) => {
+                    backend.delete(&key)?;
+                    self.staged.publish(&key)?;
+                }
+                // It could not be read, which does not make it bad; others rely on it.
+                Err(error) => return Err(error),
+            }
         }
         Ok(PackInfo { id, len: self.len, footer: self.footer })
     }

@@ -68,7 +68,8 @@ impl FrameCache {
         slot
     }
 
-    fn forget(&self, key: FrameKey) {
+    /// Drops a frame that is not what it should be.
+    pub(super) fn forget(&self, key: FrameKey) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(entry) = state.slots.remove(&key) {
             state.len -= entry.len;

@@ -26,13 +26,15 @@ use crate::pack::PackKind;
 use crate::stats::StoreTotals;
 use cache::FrameCache;
 use std::sync::atomic::AtomicU32;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 /// A deduplicating, compressing store of chunks on a [`Backend`].
 pub struct ChunkStore {
     backend: Arc<dyn Backend>,
     options: StoreOptions,
     view: RwLock<Arc<IndexView>>,
+    /// Held from taking a view until the one made from it is set, or changes made side by side would be lost.
+    changing: Mutex<()>,
     cache: FrameCache,
     scratch: read::ScratchPool,
     reloads: AtomicU32,
@@ -69,7 +71,12 @@ impl ChunkStore {
         totals
     }
 
-    fn set_view(&self, view: IndexView) {
+    /// Whoever replaces the view holds this from before it takes the old one.
+    fn change_view(&self) -> MutexGuard<'_, ()> {
+        self.changing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set_view(&self, view: IndexView, _changing: &MutexGuard<'_, ()>) {
         *self.view.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(view);
     }
 }

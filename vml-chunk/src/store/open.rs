@@ -10,7 +10,7 @@ use crate::index::{INDEX_DIR, IndexView, PackRow, Segment, SegmentPack, build_se
 use crate::pack::{Footer, read_footer};
 use rayon::prelude::*;
 use std::sync::atomic::AtomicU32;
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 
 /// Chunks indexed in one go: 44 bytes of memory each while they are sorted.
 pub(super) const SEGMENT_BATCH: usize = 500_000;
@@ -72,6 +72,7 @@ impl ChunkStore {
             backend,
             options,
             view: RwLock::new(Arc::new(view)),
+            changing: Mutex::default(),
             scratch: read::ScratchPool::default(),
             reloads: AtomicU32::new(0),
         };
@@ -83,8 +84,12 @@ impl ChunkStore {
     /// # Errors
     /// As [`open`](Self::open).
     pub fn reload(&self, verify: bool) -> Result<OpenReport> {
+        self.reload_holding(verify, &self.change_view())
+    }
+
+    pub(super) fn reload_holding(&self, verify: bool, changing: &MutexGuard<'_, ()>) -> Result<OpenReport> {
         let (view, report) = load(self.backend.as_ref(), verify, self.options.threads)?;
-        self.set_view(view);
+        self.set_view(view, changing);
         Ok(report)
     }
 }
@@ -143,8 +148,7 @@ pub(super) fn add_segment(
     let bytes = build_segment(&rows)?;
     let name = blake3::hash(&bytes).to_hex().to_string();
     let key = format!("{INDEX_DIR}/{name}");
-    let stored: Result<PutOutcome> = backend.put(&key, &bytes);
-    let data = match stored.and_then(|_| backend.map(&key)) {
+    let data = match put_and_map(backend, &key, &bytes) {
         Ok(mapped) => mapped,
         Err(error) if best_effort && error.kind() != ErrorKind::InvalidInput => Mapped::new(bytes),
         // A dry run's backend takes the segment and has it not.
@@ -152,4 +156,16 @@ pub(super) fn add_segment(
         Err(error) => return Err(error),
     };
     Ok(view.with_segment(name, Segment::from_data(data)?))
+}
+
+/// Stores a segment; a damaged one of the same name is replaced, since the caller knows what its bytes must be.
+fn put_and_map(backend: &dyn Backend, key: &str, bytes: &[u8]) -> Result<Mapped> {
+    let outcome = backend.put(key, bytes)?;
+    let mapped = backend.map(key)?;
+    if outcome == PutOutcome::Stored || mapped.as_ref() == bytes {
+        return Ok(mapped);
+    }
+    backend.delete(key)?;
+    backend.put(key, bytes)?;
+    backend.map(key)
 }

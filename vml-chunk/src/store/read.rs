@@ -73,7 +73,7 @@ impl ChunkStore {
             let mut scratch = self.scratch.take();
             let mut plain = Vec::new();
             // The lengths come from an index that may be damaged; a pack's limits bound them.
-            if location.stored_len as usize > 2 * crate::format::FRAME_MAX_LEN {
+            if location.stored_len as usize > crate::format::FRAME_MAX_STORED_LEN {
                 return Err(Error::corrupt("the index names a frame beyond the limit"));
             }
             scratch.stored.resize(location.stored_len as usize, 0);
@@ -86,7 +86,11 @@ impl ChunkStore {
         let range = start..start + location.chunk_len as usize;
         match frame.get(range.clone()) {
             Some(bytes) if ChunkId::of(bytes) == *id => Ok(Chunk { frame, range }),
-            _ => Err(Error::corrupt("its bytes do not match its id")),
+            _ => {
+                // A raw frame decodes whatever its bytes are; a mended pack must not be hidden by what was kept.
+                self.cache.forget(key);
+                Err(Error::corrupt("its bytes do not match its id"))
+            }
         }
     }
 }

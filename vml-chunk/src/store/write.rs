@@ -2,6 +2,7 @@
 
 use super::ChunkStore;
 use super::open::{SEGMENT_BATCH, add_segment};
+use crate::backend::PutOutcome;
 use crate::chunker::Chunker;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::CHUNK_MAX_LEN;
@@ -192,10 +193,10 @@ impl StoreWriter<'_> {
         if packs.is_empty() {
             return Ok(());
         }
-        // Under the lock: another thread must not build its view on the one this replaces.
+        let changing = self.store.change_view();
         let view = add_segment(self.store.backend.as_ref(), &self.store.view(), &packs, false)?;
-        self.store.set_view(view);
-        drop(published);
+        self.store.set_view(view, &changing);
+        drop((changing, published));
         for chunk in packs.iter().flat_map(|(_, _, footer)| &footer.chunks) {
             self.lock(&self.pending[usize::from(chunk.id.as_bytes()[31]) % SHARDS]).remove(&chunk.id);
         }
@@ -214,6 +215,7 @@ impl StoreWriter<'_> {
 impl ChunkStore {
     /// Merges small segments, so that they stay few.
     fn merge_index(&self) -> Result<()> {
+        let changing = self.change_view();
         let view = self.view();
         let (names, counts): (Vec<String>, Vec<usize>) = view.segments().map(|(name, count)| (name.to_owned(), count)).unzip();
         let chosen = merge_candidates(&counts);
@@ -223,7 +225,7 @@ impl ChunkStore {
         let inputs: Vec<_> = chosen.iter().map(|i| view.segment(*i)).collect();
         // A segment that was damaged is not spread further.
         if inputs.iter().any(|segment| segment.verify().is_err()) {
-            self.reload(true)?;
+            self.reload_holding(true, &changing)?;
             return Ok(());
         }
         let alive: HashSet<PackId> = view.packs().iter().map(|pack| pack.id).collect();
@@ -235,7 +237,11 @@ impl ChunkStore {
         })?;
         let name = hasher.finalize().to_hex().to_string();
         let key = format!("{INDEX_DIR}/{name}");
-        staged.publish(&key)?;
+        let damaged = |key: &str| self.backend.map(key).and_then(Segment::from_data).and_then(|segment| segment.verify()).is_err();
+        if staged.publish(&key)? == PutOutcome::AlreadyThere && damaged(&key) {
+            self.backend.delete(&key)?;
+            staged.publish(&key)?;
+        }
         let merged = match self.backend.map(&key) {
             Ok(mapped) => Segment::from_data(mapped)?,
             // A dry run's backend kept nothing, and nothing is lost.
@@ -244,7 +250,7 @@ impl ChunkStore {
         };
         // Only now, with the merged one durable: a reader that listed the old ones looks again.
         let old: Vec<String> = chosen.iter().map(|i| names[*i].clone()).filter(|old| *old != name).collect();
-        self.set_view(view.without_segments(&old).with_segment(name, merged));
+        self.set_view(view.without_segments(&old).with_segment(name, merged), &changing);
         for name in &old {
             self.backend.delete(&format!("{INDEX_DIR}/{name}"))?;
         }
@@ -274,6 +280,7 @@ impl ChunkWriter<'_> {
     /// # Errors
     /// `InvalidInput` above 16 MiB, else as the session.
     pub fn put(&mut self, bytes: &[u8]) -> Result<ChunkRef> {
+        self.writer.check()?;
         if bytes.len() > CHUNK_MAX_LEN {
             return Err(Error::invalid(format!("a chunk of {} bytes is above the limit of {CHUNK_MAX_LEN}", bytes.len())));
         }

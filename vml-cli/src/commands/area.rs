@@ -94,7 +94,7 @@ fn show(context: &Context, args: &AreaNameArgs) -> Result<Outcome> {
     let latest = repository.as_ref().map(|repository| latest(repository, &area.name)).transpose()?.flatten();
     match latest {
         Some((id, entry)) => {
-            context.say(format_args!("latest   {}  {}  {}", id.short(), human::time(entry.time_ms), human::first_line(&entry.message)))?
+            context.say(format_args!("latest   {}  {}  {}", id.short(), human::time(entry.time_ms), human::first_line(&entry.message)))?;
         }
         None => context.say("latest   nothing saved yet")?,
     }

@@ -1,0 +1,17 @@
+//! Everything about `vml-chunk` that is tested through its public interface, in one binary.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod conformance;
+mod cut_points;
+mod damage;
+mod decoders;
+mod faults;
+mod format_page;
+mod golden;
+mod healing;
+mod index;
+mod limits;
+mod model;
+mod pool;
+mod sessions;
+mod support;
