@@ -241,6 +241,8 @@ impl Staged for StagedFile {
         let outcome = match self.link(&target) {
             Err(Errno::NOENT) => {
                 make_dirs(parent)?;
+                // Another writer may have made it a moment ago and not synced it yet.
+                sync_dir(parent.parent().unwrap_or(parent))?;
                 self.link(&target)
             }
             other => other,

@@ -111,7 +111,8 @@ impl<T: AsRef<[u8]>> Segment<T> {
         self.data.as_ref().len() as u64
     }
 
-    /// Checks every byte against the digest that ends the segment, and that records are sorted.
+    /// Checks every byte against the digest that ends the segment, that records are sorted, and that the fan-out leads to
+    /// each of them.
     ///
     /// # Errors
     /// `Corrupt`.
@@ -126,18 +127,27 @@ impl<T: AsRef<[u8]>> Segment<T> {
         if !sorted || !whole {
             return Err(Error::corrupt("the index segment's records are not in order"));
         }
+        let mut row = 0;
+        for bucket in 0..1 << self.fanout_bits {
+            if self.bucket_start(bucket) != row {
+                return Err(Error::corrupt("the index segment's fan-out does not lead to its records"));
+            }
+            while row < self.record_count && self.bucket_of(self.id(row)) == bucket {
+                row += 1;
+            }
+        }
+        if row != self.record_count || self.bucket_start(1 << self.fanout_bits) != row {
+            return Err(Error::corrupt("the index segment's fan-out does not lead to its records"));
+        }
         Ok(())
     }
 
     /// Finds a chunk's record and its row number.
     pub fn find(&self, id: &ChunkId) -> Option<(usize, Record)> {
-        let bytes = self.data.as_ref();
-        let fanout = self.fanout_offset();
-        let bucket =
-            if self.fanout_bits == 0 { 0 } else { (u32::from_be_bytes(first4(id.as_bytes())) >> (32 - self.fanout_bits)) as usize };
+        let bucket = self.bucket_of(id.as_bytes());
         // A damaged fan-out only narrows the search wrongly; the bounds keep it inside the table.
-        let mut low = (u32_at(bytes, fanout + bucket * 4) as usize).min(self.record_count);
-        let mut high = (u32_at(bytes, fanout + bucket * 4 + 4) as usize).min(self.record_count);
+        let mut low = self.bucket_start(bucket).min(self.record_count);
+        let mut high = self.bucket_start(bucket + 1).min(self.record_count);
         while low < high {
             let middle = low.midpoint(high);
             match self.id(middle).cmp(id.as_bytes()) {
@@ -212,6 +222,16 @@ impl<T: AsRef<[u8]>> Segment<T> {
         &self.data.as_ref()[at..at + ID_LEN]
     }
 
+    /// The bucket of the fan-out that an id falls into.
+    fn bucket_of(&self, id: &[u8]) -> usize {
+        if self.fanout_bits == 0 { 0 } else { (u32::from_be_bytes([id[0], id[1], id[2], id[3]]) >> (32 - self.fanout_bits)) as usize }
+    }
+
+    /// The first row of a bucket, as the fan-out says; of the one after the last bucket too.
+    fn bucket_start(&self, bucket: usize) -> usize {
+        u32_at(self.data.as_ref(), self.fanout_offset() + bucket * 4) as usize
+    }
+
     fn frames_offset(&self) -> usize {
         SEGMENT_HEADER_LEN + self.pack_count * SEGMENT_PACK_LEN
     }
@@ -223,8 +243,4 @@ impl<T: AsRef<[u8]>> Segment<T> {
     fn records_offset(&self) -> usize {
         self.fanout_offset() + ((1 << self.fanout_bits) + 1) * 4
     }
-}
-
-fn first4(id: &[u8; ID_LEN]) -> [u8; 4] {
-    [id[0], id[1], id[2], id[3]]
 }

@@ -25,7 +25,6 @@ use crate::index::IndexView;
 use crate::pack::PackKind;
 use crate::stats::StoreTotals;
 use cache::FrameCache;
-use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 /// A deduplicating, compressing store of chunks on a [`Backend`].
@@ -37,7 +36,8 @@ pub struct ChunkStore {
     changing: Mutex<()>,
     cache: FrameCache,
     scratch: read::ScratchPool,
-    reloads: AtomicU32,
+    /// Names and lengths of the files when a missing chunk last made it look at the index again.
+    looked_at: Mutex<Option<Vec<(String, u64)>>>,
 }
 
 impl ChunkStore {

@@ -9,7 +9,6 @@ use crate::id::PackId;
 use crate::index::{INDEX_DIR, IndexView, PackRow, Segment, SegmentPack, build_segment};
 use crate::pack::{Footer, read_footer};
 use rayon::prelude::*;
-use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 
 /// Chunks indexed in one go: 44 bytes of memory each while they are sorted.
@@ -29,10 +28,10 @@ pub struct StoreOptions {
 }
 
 impl Default for StoreOptions {
-    /// Frames of 1 MiB at level 3, a thread a core, 64 MiB of cache.
+    /// Frames of 2 MiB at level 5, a thread a core, 64 MiB of cache.
     fn default() -> Self {
         let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        Self { frame_len: 1 << 20, level: 3, threads, cache_len: 64 << 20 }
+        Self { frame_len: 2 << 20, level: 5, threads, cache_len: 64 << 20 }
     }
 }
 
@@ -74,7 +73,7 @@ impl ChunkStore {
             view: RwLock::new(Arc::new(view)),
             changing: Mutex::default(),
             scratch: read::ScratchPool::default(),
-            reloads: AtomicU32::new(0),
+            looked_at: Mutex::default(),
         };
         Ok((store, report))
     }

@@ -2,21 +2,30 @@
 
 use super::ChunkStore;
 use crate::error::{Error, ErrorKind, Result};
+use crate::format::FRAME_MAX_STORED_LEN;
 use crate::frame::FrameDecoder;
 use crate::id::ChunkId;
-use crate::index::Location;
+use crate::index::{INDEX_DIR, Location};
+use crate::pack::PackKind;
 use std::ops::{Deref, Range};
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
-
-/// How often in its life a store looks at the index anew because a chunk was missing.
-const RELOADS_MAX: u32 = 3;
 
 /// A chunk's bytes, verified; shares its decoded frame.
 #[derive(Clone)]
 pub struct Chunk {
     frame: Arc<Vec<u8>>,
     range: Range<usize>,
+}
+
+impl Chunk {
+    /// Takes in `next` if it follows directly in the same frame: the bytes of both are then one slice.
+    pub fn join(&mut self, next: &Self) -> bool {
+        let follows = Arc::ptr_eq(&self.frame, &next.frame) && self.range.end == next.range.start;
+        if follows {
+            self.range.end = next.range.end;
+        }
+        follows
+    }
 }
 
 impl Deref for Chunk {
@@ -42,16 +51,28 @@ impl ChunkStore {
     /// One read and one decompression of a frame unless it is cached, and a hash of the chunk.
     pub fn get(&self, id: &ChunkId) -> Result<Chunk> {
         match self.try_get(id) {
-            Err(error)
-                if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Corrupt)
-                    && self.reloads.fetch_add(1, Ordering::Relaxed) < RELOADS_MAX =>
-            {
-                // Another process may have merged the index, or a byte of it may be damaged.
-                self.reload(true)?;
-                self.try_get(id)
-            }
+            // Another process may have merged the index, or a byte of it may be damaged.
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Corrupt) && self.look_again()? => self.try_get(id),
             other => other,
         }
+    }
+
+    /// Loads the index anew, with every byte of it checked, unless the files are those of the last time: then a missing
+    /// chunk is missing, however often it is asked for. Tells whether it did.
+    fn look_again(&self) -> Result<bool> {
+        let mut files = Vec::new();
+        for dir in [INDEX_DIR, PackKind::Data.dir(), PackKind::Meta.dir()] {
+            let mut listed = self.backend.list(dir)?;
+            listed.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+            files.extend(listed.into_iter().map(|file| (file.name, file.len)));
+        }
+        let mut known = self.looked_at.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.as_ref() == Some(&files) {
+            return Ok(false);
+        }
+        self.reload(true)?;
+        *known = Some(files);
+        Ok(true)
     }
 
     fn try_get(&self, id: &ChunkId) -> Result<Chunk> {
@@ -69,29 +90,38 @@ impl ChunkStore {
 
     fn read_at(&self, id: &ChunkId, location: &Location) -> Result<Chunk> {
         let key = (location.pack, location.frame_offset);
-        let frame = self.cache.get(key, location.plain_len as usize, || {
-            let mut scratch = self.scratch.take();
-            let mut plain = Vec::new();
-            // The lengths come from an index that may be damaged; a pack's limits bound them.
-            if location.stored_len as usize > crate::format::FRAME_MAX_STORED_LEN {
-                return Err(Error::corrupt("the index names a frame beyond the limit"));
-            }
-            scratch.stored.resize(location.stored_len as usize, 0);
-            self.backend.read_at(&location.kind.key(&location.pack), u64::from(location.frame_offset), &mut scratch.stored)?;
-            scratch.decoder.decode(&scratch.stored, &mut plain)?;
-            self.scratch.give(scratch);
-            Ok(plain)
-        })?;
         let start = location.chunk_offset as usize;
         let range = start..start + location.chunk_len as usize;
-        match frame.get(range.clone()) {
-            Some(bytes) if ChunkId::of(bytes) == *id => Ok(Chunk { frame, range }),
-            _ => {
-                // A raw frame decodes whatever its bytes are; a mended pack must not be hidden by what was kept.
-                self.cache.forget(key);
-                Err(Error::corrupt("its bytes do not match its id"))
+        // Twice, because a kept frame may be older than a mended pack: a raw frame decodes whatever its bytes are.
+        for _ in 0..2 {
+            let mut decoded = false;
+            let frame = self.cache.get(key, location.plain_len as usize, || {
+                decoded = true;
+                self.decode(location)
+            })?;
+            if frame.get(range.clone()).is_some_and(|bytes| ChunkId::of(bytes) == *id) {
+                return Ok(Chunk { frame, range });
+            }
+            self.cache.forget(key);
+            if decoded {
+                break;
             }
         }
+        Err(Error::corrupt("its bytes do not match its id"))
+    }
+
+    fn decode(&self, location: &Location) -> Result<Vec<u8>> {
+        // The lengths come from an index that may be damaged; a pack's limits bound them.
+        if location.stored_len as usize > FRAME_MAX_STORED_LEN {
+            return Err(Error::corrupt("the index names a frame beyond the limit"));
+        }
+        let mut scratch = self.scratch.take();
+        let mut plain = Vec::new();
+        scratch.stored.resize(location.stored_len as usize, 0);
+        self.backend.read_at(&location.kind.key(&location.pack), u64::from(location.frame_offset), &mut scratch.stored)?;
+        scratch.decoder.decode(&scratch.stored, &mut plain)?;
+        self.scratch.give(scratch);
+        Ok(plain)
     }
 }
 
