@@ -14,7 +14,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use vml_chunk::{ChunkId, Error, ErrorKind, Result};
+use vml_chunk::{Chunk, ChunkId, Error, ErrorKind, Result};
 
 /// Numbers the names of files that will be renamed over others.
 static NEXT_TEMPORARY: AtomicU64 = AtomicU64::new(0);
@@ -218,6 +218,7 @@ fn write_content(session: &Session<'_>, file: &File, content: &Content) -> std::
         Content::Inline(bytes) => return file.write_all_at(bytes, 0).map_err(Trouble::Io),
         Content::Recipe(recipe) => recipe,
     };
+    let mut run = Run { file, chunk: None, offset: 0 };
     let mut offset = 0;
     let mut ends_in_hole = false;
     for piece in RecipeReader::new(session.store, recipe) {
@@ -228,7 +229,7 @@ fn write_content(session: &Session<'_>, file: &File, content: &Content) -> std::
                 if chunk.len() != *len as usize {
                     return Err(Trouble::Damaged(Error::corrupt(format!("chunk {} has another length than its recipe says", id.short()))));
                 }
-                file.write_all_at(&chunk, offset).map_err(Trouble::Io)?;
+                run.push(offset, chunk).map_err(Trouble::Io)?;
             }
             Piece::Zero { len } => write_zeros(file, offset, *len).map_err(Trouble::Io)?,
             Piece::Hole { .. } => {}
@@ -236,7 +237,37 @@ fn write_content(session: &Session<'_>, file: &File, content: &Content) -> std::
         ends_in_hole = matches!(piece, Piece::Hole { .. });
         offset += piece.len();
     }
+    run.flush().map_err(Trouble::Io)?;
     if ends_in_hole { file.set_len(offset).map_err(Trouble::Io) } else { Ok(()) }
+}
+
+/// Chunks that follow each other in the file and in their frame, to be written at once: a file's chunks usually do.
+struct Run<'a> {
+    file: &'a File,
+    chunk: Option<Chunk>,
+    offset: u64,
+}
+
+impl Run<'_> {
+    fn push(&mut self, offset: u64, next: Chunk) -> std::io::Result<()> {
+        if let Some(chunk) = &mut self.chunk
+            && self.offset + chunk.len() as u64 == offset
+            && chunk.join(&next)
+        {
+            return Ok(());
+        }
+        self.flush()?;
+        self.offset = offset;
+        self.chunk = Some(next);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        match self.chunk.take() {
+            Some(chunk) => self.file.write_all_at(&chunk, self.offset),
+            None => Ok(()),
+        }
+    }
 }
 
 fn write_zeros(file: &File, mut offset: u64, len: u64) -> std::io::Result<()> {
