@@ -1,0 +1,39 @@
+# `make demo` and `make test` are all the set-up there is.
+.PHONY: all build demo test lint corpus-test bench compare fuzz clean
+
+all: build
+
+build:
+	@scripts/setup.sh build
+	cargo build --release -p vml-cli
+
+demo: build
+	target/release/vml demo
+
+test:
+	@scripts/setup.sh test
+	@$(MAKE) --no-print-directory lint
+	cargo test --workspace
+	@$(MAKE) --no-print-directory corpus-test
+
+lint:
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
+
+corpus-test:
+	@scripts/test-corpus.sh
+
+bench:
+	cargo bench -p benches
+
+# CORPUS=DIR with trees/{base,w1,w2,w3,v1}; testdata/make-corpus makes one.
+compare:
+	cargo run --release -p benches --bin compare -- --corpus $(CORPUS)
+
+# TARGET=recipe_node SECONDS=60
+fuzz:
+	fuzz/run.sh $(TARGET) $(or $(SECONDS),60)
+
+clean:
+	cargo clean
