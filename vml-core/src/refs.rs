@@ -132,8 +132,9 @@ pub fn check_name(what: &str, name: &str) -> Result<()> {
     if good {
         return Ok(());
     }
+    let article = if what.starts_with('a') { "an" } else { "a" };
     Err(Error::invalid(format!(
-        "{name:?} cannot be the name of a {what}: it begins with a letter or digit, goes on with those and - _ . +, and has at most 99 of them"
+        "{name:?} cannot be the name of {article} {what}: it begins with a letter or digit, goes on with those and - _ . +, and has at most 99 of them"
     )))
 }
 

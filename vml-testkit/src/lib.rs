@@ -1,7 +1,9 @@
 //! What the tests of all crates share: suites that every implementation of a seam must pass, backends that fail on
-//! purpose, and data that is the same on every machine. Never published; failures are panics.
+//! purpose, directory trees of every kind, and data that is the same on every machine. Never published; failures are panics.
 #![allow(clippy::unwrap_used)]
 
 pub mod backend_suite;
 pub mod faulty;
 pub mod noise;
+pub mod nobody;
+pub mod trees;

@@ -45,8 +45,10 @@ impl Repository {
         // Entries are listed before the index is opened: what they name was durable before they were.
         let mut ids = self.entry_ids()?;
         ids.sort_unstable();
-        let store = self.store(&counter)?;
-        let report = store.reload(true)?;
+        // What is wrong is told below, once; what was mended is told by the opening that mended it.
+        let store = self.store(&NoticesOnly(monitor))?;
+        let mut report = store.reload(true)?;
+        let missing_packs = std::mem::take(&mut report.missing_packs);
         super::tell(&report, &counter);
         let mut checked = Checked::default();
         let mut walk = Walk { store, whole: Positions::new(store), ids: HashSet::new(), nodes_count: 0 };
@@ -54,7 +56,7 @@ impl Repository {
             checked.entries_count += 1;
             match self.entry(id) {
                 Ok(entry) => {
-                    if let Some(parent) = entry.parents.iter().find(|parent| ids.binary_search(parent).is_err()) {
+                    if let Some(parent) = entry.parents.iter().find(|parent| self.is_missing(&ids, parent)) {
                         counter.problem(Problem {
                             subject: format!("entry {}", id.short()),
                             message: format!("its parent {} is missing", parent.short()),
@@ -69,6 +71,16 @@ impl Repository {
             }
         }
         checked.nodes_count = walk.nodes_count;
+        // The index names a pack that was lost until it is merged, also when all it held was saved again since.
+        let needed = counter.problems.load(Ordering::Relaxed) > 0;
+        for pack in missing_packs {
+            let key = pack.kind.key(&pack.id);
+            if needed {
+                counter.problem(Problem { subject: key, message: super::MISSING_PACK.to_owned() });
+            } else {
+                counter.notice(&format!("{key} is missing or cut short, and no entry needs it"));
+            }
+        }
         self.check_refs(&ids, &counter)?;
         self.notes(&counter)?;
         if options.data {
@@ -84,7 +96,7 @@ impl Repository {
         for kind in RefKind::ALL {
             for (name, target) in self.refs().list(kind)? {
                 let message = match target {
-                    Ok(id) if ids.binary_search(&id).is_ok() => continue,
+                    Ok(id) if !self.is_missing(ids, &id) => continue,
                     Ok(id) => format!("points to entry {}, which is missing", id.short()),
                     Err(error) => describe(&error),
                 };
@@ -92,6 +104,11 @@ impl Repository {
             }
         }
         Ok(())
+    }
+
+    /// Whether an entry is not there; one that somebody saved after `ids` were listed is.
+    fn is_missing(&self, ids: &[EntryId], id: &EntryId) -> bool {
+        ids.binary_search(id).is_err() && self.entry(id).is_err_and(|error| error.kind() == ErrorKind::NotFound)
     }
 
     fn check_data(&self, store: &ChunkStore, monitor: &Counter<'_>) -> Result<(u64, u64)> {
@@ -145,6 +162,15 @@ impl Monitor for Counter<'_> {
     }
 }
 
+/// Passes on what is no problem.
+struct NoticesOnly<'a>(&'a dyn Monitor);
+
+impl Monitor for NoticesOnly<'_> {
+    fn notice(&self, message: &str) {
+        self.0.notice(message);
+    }
+}
+
 /// A bit for every row of the index: a set of chunks that costs an eighth of a byte each.
 struct Positions {
     view: std::sync::Arc<vml_chunk::index::IndexView>,
@@ -158,9 +184,9 @@ impl Positions {
         Self { view, bits }
     }
 
-    /// Whether the chunk is stored.
-    fn is_stored(&self, id: &ChunkId) -> bool {
-        self.view.contains(id)
+    /// Whether the chunk is stored, with this length.
+    fn is_stored(&self, id: &ChunkId, len: u32) -> bool {
+        self.view.locate(id).any(|location| location.chunk_len == len)
     }
 
     fn contains(&self, id: &ChunkId) -> bool {
@@ -259,7 +285,7 @@ impl Walk<'_> {
         let (mut count, mut bytes) = (0_u64, 0_u64);
         for piece in RecipeReader::new(self.store, recipe) {
             match piece {
-                Ok(Piece::Data { id, len }) if !self.whole.is_stored(&id) => {
+                Ok(Piece::Data { id, len }) if !self.whole.is_stored(&id, len) => {
                     count += 1;
                     bytes += u64::from(len);
                 }
@@ -267,7 +293,7 @@ impl Walk<'_> {
                 Err(error) => return Some(format!("its recipe cannot be read: {}", describe(&error))),
             }
         }
-        (count > 0).then(|| format!("{count} of its chunks, {bytes} bytes, are not in the repository"))
+        (count > 0).then(|| format!("{count} of its chunks, {bytes} bytes, are not in the repository, or not of that length"))
     }
 
     /// Whether every block of a listing was found whole before, with all below it.

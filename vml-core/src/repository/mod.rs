@@ -193,18 +193,22 @@ impl Repository {
     }
 }
 
+const MISSING_PACK: &str = "the pack is missing or cut short: its chunks are lost unless they are saved again";
+
 fn tell(report: &OpenReport, monitor: &dyn Monitor) {
     use crate::monitor::Problem;
     for name in &report.bad_segments {
         monitor.notice(&format!("index segment {} is damaged: it is rebuilt from the packs", name.get(..8).unwrap_or(name)));
     }
-    if report.indexed_packs > 0 {
-        monitor.notice(&format!("{} were not in the index: it was rebuilt from their footers", count(report.indexed_packs, "pack")));
+    match report.indexed_packs {
+        0 => {}
+        1 => monitor.notice("1 pack was not in the index: it was rebuilt from its footer"),
+        packs => monitor.notice(&format!("{packs} packs were not in the index: it was rebuilt from their footers")),
     }
     for pack in &report.missing_packs {
         monitor.problem(Problem {
             subject: pack.kind.key(&pack.id),
-            message: "the pack is missing or cut short: its chunks are lost unless they are saved again".to_owned(),
+            message: MISSING_PACK.to_owned(),
         });
     }
     for (key, error) in &report.unreadable_packs {
@@ -222,8 +226,4 @@ pub(crate) fn describe(error: &Error) -> String {
         cause = error.source();
     }
     text
-}
-
-fn count(number: usize, what: &str) -> String {
-    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }

@@ -64,7 +64,10 @@ impl Repository {
         let mut id = latest.ok_or_else(|| Error::not_found(format!("the area {area:?} has no entry in this repository")))?;
         for step in 0..steps {
             let parent = self.entry(&id)?.parents.first().copied();
-            id = parent.ok_or_else(|| Error::new(ErrorKind::NotFound, format!("the area {area:?} has {} entries only", step + 1)))?;
+            id = parent.ok_or_else(|| {
+                let count = if step == 0 { "1 entry".to_owned() } else { format!("{} entries", step + 1) };
+                Error::new(ErrorKind::NotFound, format!("the area {area:?} has {count} only"))
+            })?;
         }
         Ok(id)
     }

@@ -81,6 +81,12 @@ pub(super) fn stat_open(file: impl AsFd) -> rustix::io::Result<Statx> {
     rustix::fs::statx(file, "", AtFlags::EMPTY_PATH, STAT)
 }
 
+/// Sets the mode of a member by an open handle of the thing itself: a name could be a link by now.
+pub(super) fn chmod(dir: impl AsFd, name: &[u8], mode: Mode) -> rustix::io::Result<()> {
+    let handle = rustix::fs::openat(dir, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+    rustix::fs::chmod(format!("/proc/self/fd/{}", handle.as_raw_fd()), mode)
+}
+
 /// A path for the calls that have no form relative to a directory.
 pub(super) fn proc_path(dir: impl AsFd, name: &[u8]) -> Vec<u8> {
     let mut path = format!("/proc/self/fd/{}/", dir.as_fd().as_raw_fd()).into_bytes();

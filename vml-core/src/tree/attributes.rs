@@ -93,7 +93,10 @@ pub(super) fn write(target: Target<'_>, wanted: &Xattrs, fresh: bool) -> Vec<(Ve
             failed.push((name.clone(), error));
         }
     }
-    for (name, value) in wanted.iter().filter(|wanted| !present.contains(wanted)) {
+    // ACLs last: they change the mode, which may then forbid the others.
+    let is_acl = |name: &[u8]| name.starts_with(b"system.posix_acl_");
+    let (acls, others): (Vec<_>, Vec<_>) = wanted.iter().filter(|wanted| !present.contains(wanted)).partition(|(name, _)| is_acl(name));
+    for (name, value) in others.into_iter().chain(acls) {
         let set = match target {
             Target::Open(file) => rustix::fs::fsetxattr(file.as_fd(), name.as_slice(), value, XattrFlags::empty()),
             Target::Member(dir, member) => {

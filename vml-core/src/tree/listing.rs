@@ -109,8 +109,11 @@ impl<'a> ListingReader<'a> {
 
     fn next_block(&mut self) -> Result<Option<Vec<Node>>> {
         let Some(piece) = self.blocks.next().transpose()? else { return Ok(None) };
-        let Piece::Data { id, .. } = piece else { return Err(Error::corrupt("a listing has a hole")) };
+        let Piece::Data { id, len } = piece else { return Err(Error::corrupt("a listing has a hole")) };
         let chunk = self.store.get_chunk(&id)?;
+        if chunk.len() != len as usize {
+            return Err(Error::corrupt(format!("listing block {} has {} bytes where its recipe says {len}", id.short(), chunk.len())));
+        }
         let nodes = Block::decode(&chunk).map_err(|error| error.context(format!("cannot read listing block {}", id.short())))?;
         // Blocks are in order inside; across them the order must hold too.
         if nodes.first().is_some_and(|first| !self.last.is_empty() && first.name <= self.last) {

@@ -184,7 +184,8 @@ fn same_state(a: &Statx, b: &Statx) -> bool {
 /// The bytes of a file from its start; the inner error is the file's.
 fn read_content(session: &Session<'_>, chunks: &mut ChunkWriter<'_>, file: &mut File, stat: &Statx) -> Result<std::io::Result<Content>> {
     let size = stat.stx_size;
-    let sparse = stat.stx_blocks.saturating_mul(512) < size;
+    // Not by the number of blocks: attributes and extents occupy some too, and what is reserved behind the end does.
+    let sparse = size > 0 && seek(file, SeekFrom::Hole(0)).is_ok_and(|hole| hole < size);
     if size <= session.options.inline_max as u64 && !sparse {
         let mut bytes = Vec::with_capacity(session.options.inline_max + 1);
         let read = seek(file, SeekFrom::Start(0))

@@ -12,12 +12,12 @@ use super::listing::ListingReader;
 use super::node::{Node, NodeKind};
 use super::restore_member::{Links, restore_member};
 use crate::monitor::{Monitor, Problem};
-use crate::recipe::GetChunk;
+use crate::recipe::{GetChunk, Recipe};
 use crossbeam_channel::{Sender, bounded};
 use rustix::fs::{AtFlags, FileType, Gid, Mode, Timespec, Timestamps, Uid};
 use rustix::io::Errno;
 use std::collections::BTreeMap;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -61,8 +61,8 @@ pub struct Restored {
 /// Restores `root` at `target`: a directory's members into it, anything else as `target/name`.
 ///
 /// # Errors
-/// When the target cannot be written at all, is full, or the tree cannot be read; a problem with one member is told
-/// to `monitor` and the restore goes on.
+/// When the target cannot be written at all, is full, or the store cannot be read; a problem with one member or a damaged
+/// listing is told to `monitor` and the restore goes on.
 pub fn restore_tree(
     store: &(dyn GetChunk + Sync),
     root: &Node,
@@ -73,14 +73,15 @@ pub fn restore_tree(
     root.check_attributes()?;
     let fd = at::open_root(target)?;
     let stat = at::stat_open(&fd).at(|| format!("cannot read {}", target.display()))?;
-    // What new files in the target would get by themselves, besides what they are given.
-    let inherits = stat.stx_mode & 0o2000 != 0 || attributes::read(Target::Open(fd.as_fd())).is_ok_and(|xattrs| !xattrs.is_empty());
+    if root.is_dir() {
+        // It may be closed to its owner since an earlier restore; its own mode comes back at the end.
+        open_up(&fd, stat.stx_mode);
+    }
     let session = Session {
         store,
         options,
         monitor,
         root: fd.try_clone().at(|| format!("cannot open {}", target.display()))?,
-        inherits,
         uid: rustix::process::geteuid().as_raw(),
         gid: rustix::process::getegid().as_raw(),
         links: Links::default(),
@@ -138,7 +139,6 @@ pub(super) struct Session<'a> {
     pub(super) options: &'a RestoreOptions,
     pub(super) monitor: &'a dyn Monitor,
     pub(super) root: OwnedFd,
-    pub(super) inherits: bool,
     pub(super) uid: u32,
     gid: u32,
     pub(super) links: Links,
@@ -172,6 +172,8 @@ pub(super) struct OutDirectory {
     pub(super) fd: OwnedFd,
     /// Whether it was made by this restore, so that no member can be in the way.
     pub(super) fresh: bool,
+    /// Whether new members get a group or an ACL from it, besides what they are given.
+    pub(super) inherits: bool,
     node: Node,
     parent: Option<Arc<OutDirectory>>,
     /// Members that are not finished, and one for the walk.
@@ -180,7 +182,15 @@ pub(super) struct OutDirectory {
 
 impl OutDirectory {
     fn new(path: Vec<u8>, fd: OwnedFd, fresh: bool, node: Node, parent: Option<Arc<Self>>) -> Arc<Self> {
-        Arc::new(Self { path, fd, fresh, node, parent, pending: AtomicUsize::new(1) })
+        // One made just now inherited from the one above what it passes on; one that was there is asked.
+        let inherits = match &parent {
+            Some(parent) if fresh => parent.inherits,
+            _ => {
+                at::stat_open(&fd).is_ok_and(|stat| stat.stx_mode & 0o2000 != 0)
+                    || attributes::read(Target::Open(fd.as_fd())).is_ok_and(|xattrs| !xattrs.is_empty())
+            }
+        };
+        Arc::new(Self { path, fd, fresh, inherits, node, parent, pending: AtomicUsize::new(1) })
     }
 
     /// One more member is to be finished before the directory is.
@@ -196,7 +206,7 @@ impl OutDirectory {
             if directory.pending.fetch_sub(1, Ordering::AcqRel) > 1 {
                 return Ok(());
             }
-            session.set_attributes(directory.fd.as_fd(), &directory.node, &directory.path, directory.fresh);
+            session.set_attributes(directory.fd.as_fd(), &directory.node, &directory.path, directory.fresh && !directory.inherits);
             session.counters.directories.fetch_add(1, Ordering::Relaxed);
             match &directory.parent {
                 Some(parent) => directory = Arc::clone(parent),
@@ -226,33 +236,41 @@ impl Session<'_> {
         refused.entry((what, reason.to_string())).or_insert_with(|| (0, at::shown(path))).0 += 1;
     }
 
-    /// Sets owner, mode, extended attributes and times of an open file or directory, in the order that keeps each:
-    /// a new owner clears set-user-id and capabilities, a mode changes the mask of an ACL.
-    pub(super) fn set_attributes(&self, file: std::os::fd::BorrowedFd<'_>, node: &Node, path: &[u8], fresh: bool) {
-        let own = (self.uid, self.gid) == (node.uid, node.gid) && fresh && !self.inherits;
-        if self.options.owners
-            && !own
-            && let Err(error) = rustix::fs::fchown(file, Some(Uid::from_raw(node.uid)), Some(Gid::from_raw(node.gid)))
-        {
-            self.refuse(path, "the owner".to_owned(), &error);
+    /// Sets owner, extended attributes, mode and times of an open file or directory, in the order that keeps each: a new
+    /// owner clears set-user-id and capabilities, an ACL changes the mode, and the mode may forbid to set attributes. One that is
+    /// `plain` was made just now and has inherited nothing.
+    pub(super) fn set_attributes(&self, file: BorrowedFd<'_>, node: &Node, path: &[u8], plain: bool) {
+        let mut owned = (self.uid, self.gid) == (node.uid, node.gid) && plain;
+        if self.options.owners && !owned {
+            match rustix::fs::fchown(file, Some(Uid::from_raw(node.uid)), Some(Gid::from_raw(node.gid))) {
+                Ok(()) => owned = true,
+                Err(error) => self.refuse(path, "the owner".to_owned(), &error),
+            }
         }
-        if let Err(error) = rustix::fs::fchmod(file, self.mode(node)) {
-            self.refuse(path, "the mode".to_owned(), &error);
-        }
-        if !(fresh && node.xattrs.is_empty() && !self.inherits) {
-            for (name, error) in attributes::write(Target::Open(file), &node.xattrs, fresh) {
+        if !(plain && node.xattrs.is_empty()) {
+            for (name, error) in attributes::write(Target::Open(file), &node.xattrs, plain) {
                 self.refuse(path, format!("attribute {}", super::display_path(&name)), &error);
             }
+        }
+        if let Err(error) = rustix::fs::fchmod(file, self.mode(node, owned)) {
+            self.refuse(path, "the mode".to_owned(), &error);
         }
         if let Err(error) = rustix::fs::futimens(file, &times(node)) {
             self.refuse(path, "the time".to_owned(), &error);
         }
     }
 
-    /// Without its owner a file must not run with its new owner's rights instead.
-    pub(super) fn mode(&self, node: &Node) -> Mode {
-        let lent = !self.options.owners && node.uid != self.uid;
-        Mode::from_raw_mode(u32::from(if lent { node.mode & 0o1777 } else { node.mode }))
+    /// Without its owner or group, which `owned` says it has, a file must not run with the rights of those that made it.
+    pub(super) fn mode(&self, node: &Node, owned: bool) -> Mode {
+        let mut mode = node.mode;
+        if !owned && !node.is_dir() {
+            if node.uid != self.uid {
+                mode &= !0o6000;
+            } else if node.gid != self.gid {
+                mode &= !0o2000;
+            }
+        }
+        Mode::from_raw_mode(u32::from(mode))
     }
 }
 
@@ -282,7 +300,7 @@ impl<'a> Walk<'_, 'a> {
             root.check()?;
             // A single file goes into the target, whose own attributes are not touched.
             let stat = at::stat_open(&fd).at(|| "cannot read the target")?;
-            let own = super::walk::node_of(&[], &stat, Vec::new(), NodeKind::Directory(crate::recipe::Recipe::empty()));
+            let own = super::walk::node_of(&[], &stat, Vec::new(), NodeKind::Directory(Recipe::empty()));
             let directory = OutDirectory::new(Vec::new(), fd, false, own, None);
             // One hold for the member and one that is never released: the target's own attributes stay.
             directory.hold();
@@ -303,7 +321,19 @@ impl<'a> Walk<'_, 'a> {
                 directory.release(self.session)?;
                 continue;
             };
-            let node = node.map_err(|error| error.context(format!("cannot read the listing of {}", at::shown(&directory.path))))?;
+            let node = match node {
+                Ok(node) => node,
+                Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) => {
+                    let cause = std::error::Error::source(&error).map(|cause| format!(" ({cause})")).unwrap_or_default();
+                    let message = format!("only partly restored: its listing is damaged: {error}{cause}");
+                    self.session.problem(&directory.path, message);
+                    // What is missing is unknown from here on, so nothing is surplus either.
+                    level.existing = Vec::new().into_iter().peekable();
+                    level.members = ListingReader::new(self.session.store, &EMPTY);
+                    continue;
+                }
+                Err(error) => return Err(error.context(format!("cannot read the listing of {}", at::shown(&directory.path)))),
+            };
             while let Some(name) = level.existing.next_if(|name| *name <= node.name) {
                 if name != node.name {
                     self.extraneous(&directory, &name)?;
@@ -360,11 +390,8 @@ impl<'a> Walk<'_, 'a> {
             Err(Errno::EXIST) => {
                 let stat = at::stat(&above.fd, name)?;
                 if FileType::from_raw_mode(u32::from(stat.stx_mode)) == FileType::Directory {
-                    // It may be closed to its owner; its own mode comes back at the end.
-                    if stat.stx_mode & 0o700 != 0o700 {
-                        _ = rustix::fs::chmodat(&above.fd, name, Mode::RWXU, AtFlags::empty());
-                    }
-                    false
+                    // Its own mode comes back at the end.
+                    return Ok((open_closed(above.fd.as_fd(), name)?, false));
                 } else {
                     rustix::fs::unlinkat(&above.fd, name, AtFlags::empty())?;
                     make()?;
@@ -403,6 +430,28 @@ impl<'a> Walk<'_, 'a> {
     }
 }
 
+/// Opens a directory to read and write in it; one that is closed to its owner is opened up.
+fn open_closed(above: BorrowedFd<'_>, name: &[u8]) -> rustix::io::Result<OwnedFd> {
+    let fd = match at::open_beneath(above, name) {
+        Err(Errno::ACCESS) => {
+            at::chmod(above, name, Mode::RWXU)?;
+            at::open_beneath(above, name)?
+        }
+        other => other?,
+    };
+    open_up(&fd, at::stat_open(&fd)?.stx_mode);
+    Ok(fd)
+}
+
+/// Where that is refused, whoever writes in it will hear so.
+fn open_up(directory: &OwnedFd, mode: u16) {
+    if mode & 0o700 != 0o700 {
+        _ = rustix::fs::fchmod(directory, Mode::from_raw_mode(u32::from(mode & 0o7777 | 0o700)));
+    }
+}
+
+static EMPTY: Recipe = Recipe::empty();
+
 /// Removes a member and, when it is a directory, what is in it; never through a link. Returns how many.
 pub(super) fn remove(dir: impl AsFd, name: &[u8]) -> rustix::io::Result<u64> {
     let mut count = 0;
@@ -415,13 +464,7 @@ pub(super) fn remove(dir: impl AsFd, name: &[u8]) -> rustix::io::Result<u64> {
             match rustix::fs::unlinkat(above, name.as_slice(), AtFlags::empty()) {
                 Ok(()) => count += 1,
                 Err(Errno::ISDIR | Errno::PERM) => {
-                    let fd = match at::open_beneath(above, &name) {
-                        Err(Errno::ACCESS) => {
-                            rustix::fs::chmodat(above, name.as_slice(), Mode::RWXU, AtFlags::empty())?;
-                            at::open_beneath(above, &name)?
-                        }
-                        other => other?,
-                    };
+                    let fd = open_closed(above, &name)?;
                     let names = at::names(&fd)?;
                     stack.push((fd, name, names.into_iter()));
                 }

@@ -175,6 +175,10 @@ fn make_file(
     if !directory.fresh
         && let Some(file) = open_equal(session, directory, node, content)
     {
+        // Its mode may forbid its owner to change its attributes.
+        if session.uid != 0 {
+            _ = rustix::fs::fchmod(&file, Mode::RUSR | Mode::WUSR);
+        }
         session.set_attributes(file.as_fd(), node, path, false);
         return Ok(Outcome::Kept);
     }
@@ -197,7 +201,7 @@ fn make_file(
     };
     let file = File::from(fd);
     let written = write_content(session, &file, content).and_then(|()| {
-        session.set_attributes(file.as_fd(), node, path, true);
+        session.set_attributes(file.as_fd(), node, path, !directory.inherits);
         if name != node.name {
             if matches!(at::stat(&directory.fd, &node.name), Ok(stat) if FileType::from_raw_mode(u32::from(stat.stx_mode)) == FileType::Directory) {
                 clear_way(session, directory, &node.name)?;
@@ -278,12 +282,12 @@ fn write_zeros(file: &File, mut offset: u64, len: u64) -> std::io::Result<()> {
     })
 }
 
-/// The file that stands there already, if it is a plain one with exactly these bytes. Its holes are not compared, so a sparse
-/// file is written anew.
+/// The file that stands there already, if it is a plain one with exactly these bytes and no other name: what it is linked to
+/// may be outside the target, or another file in the tree. Its holes are not compared, so a sparse file is written anew.
 fn open_equal(session: &Session<'_>, directory: &OutDirectory, node: &Node, content: &Content) -> Option<File> {
     let stat = at::stat(&directory.fd, &node.name).ok()?;
     let regular = FileType::from_raw_mode(u32::from(stat.stx_mode)) == FileType::RegularFile;
-    if !regular || stat.stx_size != content.len() || stat.stx_nlink > 1 && node.link.is_none() {
+    if !regular || stat.stx_size != content.len() || stat.stx_nlink > 1 {
         return None;
     }
     let file = File::from(at::open_file(&directory.fd, &node.name).ok()?);
@@ -333,30 +337,21 @@ fn make_special(session: &Session<'_>, directory: &OutDirectory, node: &Node, pa
         other => other?,
     }
     let member = Target::Member(directory.fd.as_fd(), name);
-    if session.options.owners
-        && let Err(error) = rustix::fs::chownat(
-            &directory.fd,
-            name,
-            Some(Uid::from_raw(node.uid)),
-            Some(Gid::from_raw(node.gid)),
-            AtFlags::SYMLINK_NOFOLLOW,
-        )
-    {
-        session.refuse(path, "the owner".to_owned(), &error);
-    }
-    if !matches!(node.kind, NodeKind::Symlink(_)) {
-        // By an open handle of the thing itself: a name could be a link by now.
-        let set =
-            rustix::fs::openat(&directory.fd, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()).and_then(|handle| {
-                let own = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&handle));
-                rustix::fs::chmod(own, session.mode(node))
-            });
-        if let Err(error) = set {
-            session.refuse(path, "the mode".to_owned(), &error);
+    let mut owned = false;
+    if session.options.owners {
+        let (uid, gid) = (Uid::from_raw(node.uid), Gid::from_raw(node.gid));
+        match rustix::fs::chownat(&directory.fd, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(()) => owned = true,
+            Err(error) => session.refuse(path, "the owner".to_owned(), &error),
         }
     }
-    for (name, error) in attributes::write(member, &node.xattrs, !session.inherits) {
+    for (name, error) in attributes::write(member, &node.xattrs, !directory.inherits) {
         session.refuse(path, format!("attribute {}", super::display_path(&name)), &error);
+    }
+    if !matches!(node.kind, NodeKind::Symlink(_))
+        && let Err(error) = at::chmod(&directory.fd, name, session.mode(node, owned))
+    {
+        session.refuse(path, "the mode".to_owned(), &error);
     }
     if let Err(error) = rustix::fs::utimensat(&directory.fd, name, &times(node), AtFlags::SYMLINK_NOFOLLOW) {
         session.refuse(path, "the time".to_owned(), &error);

@@ -73,6 +73,8 @@ impl<'s, 'a> Walk<'s, 'a> {
     pub(super) fn run(mut self, root: OwnedFd) -> Result<Walked> {
         let stat = at::stat_open(&root).at(|| "cannot read the tree's root")?;
         self.device = (stat.stx_dev_major, stat.stx_dev_minor);
+        self.walked.uids.insert(stat.stx_uid);
+        self.walked.gids.insert(stat.stx_gid);
         let parent_listing = self.session.options.parent.and_then(|(node, _)| listing_of(node));
         // An error with a member is a problem; one with the root ends the capture.
         let xattrs = attributes::read(Target::Open(std::os::fd::AsFd::as_fd(&root))).at(|| "cannot read the tree's root")?;
@@ -156,7 +158,11 @@ impl<'s, 'a> Walk<'s, 'a> {
             let stat = match at::stat(&*fd, &name) {
                 Ok(stat) => stat,
                 Err(error) => {
-                    self.session.problem(&path, format!("left out: {error}"));
+                    let why = match error {
+                        rustix::io::Errno::NOENT => "it vanished while the tree was saved".to_owned(),
+                        error => format!("cannot read it: {error}"),
+                    };
+                    self.session.problem(&path, format!("left out: {why}"));
                     tally.add(LeftOutReason::Unreadable, path);
                     continue;
                 }

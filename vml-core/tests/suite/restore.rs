@@ -1,0 +1,240 @@
+//! Restoring into new directories: whole trees, parts of them, and as an ordinary user.
+
+use crate::support::{able, assert_equal, build, init, is_root, let_files_age, memory, open, restoring, save, subdir, temp, try_save};
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown, symlink};
+use std::path::Path;
+use vml_core::monitor::{CollectMonitor, NoMonitor};
+use vml_core::tree::{RestoreOptions, Restored, find_path, restore_tree};
+use vml_core::{EntryId, ErrorKind, Repository};
+use vml_testkit::nobody::{as_nobody, give_to_nobody};
+use vml_testkit::noise::{Rng, incompressible};
+use vml_testkit::trees::{AclTag, look_at, make_tree, posix_acl, set_mtime, set_xattr};
+
+/// Restores what is at `path` in the entry's tree.
+fn build_path(repository: &Repository, id: &EntryId, path: &str, target: &Path, options: &RestoreOptions) -> Restored {
+    let store = repository.store(&NoMonitor).unwrap();
+    let entry = repository.entry(id).unwrap();
+    let node = find_path(store, &entry.tree().unwrap().root, path.as_bytes()).unwrap();
+    let monitor = CollectMonitor::default();
+    let restored = restore_tree(store, &node, target, options, &monitor).unwrap();
+    assert_eq!(monitor.problems(), []);
+    restored
+}
+
+fn ino(path: &Path) -> (u64, u64) {
+    let meta = fs::symlink_metadata(path).unwrap();
+    (meta.ino(), meta.nlink())
+}
+
+#[test]
+fn a_single_file_goes_into_the_target_which_stays_as_it_is() {
+    let dir = temp();
+    let tree = subdir(&dir, "tree");
+    fs::create_dir(tree.join("a")).unwrap();
+    fs::write(tree.join("a/file"), incompressible(1, 100_000)).unwrap();
+    fs::set_permissions(tree.join("a/file"), Permissions::from_mode(0o640)).unwrap();
+    symlink("file", tree.join("a/link")).unwrap();
+    let repository = init(&memory());
+    let id = save(&repository, "work", &tree).id;
+    let target = subdir(&dir, "target");
+    fs::write(target.join("other"), b"stays").unwrap();
+    fs::set_permissions(&target, Permissions::from_mode(0o750)).unwrap();
+    set_mtime(&target, 1000, 5).unwrap();
+    let restored = build_path(&repository, &id, "a/file", &target, &RestoreOptions { delete: true, ..restoring() });
+    assert_eq!((restored.files_count, restored.directories_count, restored.deleted_count), (1, 0, 0));
+    build_path(&repository, &id, "/a/link", &target, &restoring());
+    assert_eq!(fs::read(target.join("file")).unwrap(), incompressible(1, 100_000));
+    assert_eq!(fs::metadata(target.join("file")).unwrap().mode() & 0o7777, 0o640);
+    assert_eq!(fs::read_link(target.join("link")).unwrap(), Path::new("file"));
+    assert_eq!(fs::read(target.join("other")).unwrap(), b"stays");
+    assert_eq!(fs::metadata(&target).unwrap().mode() & 0o7777, 0o750);
+}
+
+#[test]
+fn a_directory_of_the_tree_is_restored_with_what_is_in_it_and_nothing_else() {
+    let dir = temp();
+    let tree = subdir(&dir, "tree");
+    for name in ["in", "out"] {
+        make_tree(&subdir_of(&tree, name), &mut Rng::new(name.len() as u64), 40, able());
+    }
+    let repository = init(&memory());
+    let id = save(&repository, "work", &tree).id;
+    let target = subdir(&dir, "target");
+    build_path(&repository, &id, "in", &target, &restoring());
+    assert_equal(&tree.join("in"), &target);
+    let store = repository.store(&NoMonitor).unwrap();
+    let root = &repository.entry(&id).unwrap().tree().unwrap().root.clone();
+    for (path, kind) in [("in/nothing", ErrorKind::NotFound), ("nothing/in", ErrorKind::NotFound), ("in/../out", ErrorKind::InvalidInput)] {
+        assert_eq!(find_path(store, root, path.as_bytes()).unwrap_err().kind(), kind, "{path}");
+    }
+    assert_eq!(find_path(store, root, b"/./").unwrap(), *root);
+}
+
+fn subdir_of(dir: &Path, name: &str) -> std::path::PathBuf {
+    let path = dir.join(name);
+    fs::create_dir(&path).unwrap();
+    path
+}
+
+#[test]
+fn names_of_one_file_stay_names_of_one_file_as_far_as_they_are_restored() {
+    let dir = temp();
+    let tree = subdir(&dir, "tree");
+    subdir_of(&tree, "a");
+    subdir_of(&tree, "b");
+    fs::write(tree.join("a/1"), incompressible(1, 50_000)).unwrap();
+    for name in ["a/2", "b/3", "b/4"] {
+        fs::hard_link(tree.join("a/1"), tree.join(name)).unwrap();
+    }
+    let repository = init(&memory());
+    let id = save(&repository, "work", &tree).id;
+    let whole = subdir(&dir, "whole");
+    build_path(&repository, &id, "", &whole, &restoring());
+    let (inode, names) = ino(&whole.join("a/1"));
+    assert_eq!(names, 4);
+    assert!(["a/2", "b/3", "b/4"].iter().all(|name| ino(&whole.join(name)).0 == inode));
+    // The first name is not among these.
+    let part = subdir(&dir, "part");
+    build_path(&repository, &id, "b", &part, &restoring());
+    assert_eq!(ino(&part.join("3")), ino(&part.join("4")));
+    assert_eq!(ino(&part.join("3")).1, 2);
+    let single = subdir(&dir, "single");
+    build_path(&repository, &id, "b/4", &single, &restoring());
+    assert_eq!(ino(&single.join("4")).1, 1);
+    assert_eq!(fs::read(single.join("4")).unwrap(), incompressible(1, 50_000));
+}
+
+#[test]
+fn directories_closed_to_writing_are_filled_all_the_same() {
+    let run = || {
+        let dir = temp();
+        let tree = subdir(&dir, "tree");
+        let inner = subdir_of(&subdir_of(&tree, "closed"), "inner");
+        fs::write(inner.join("file"), b"in a closed directory").unwrap();
+        for path in [&inner, &tree.join("closed"), &tree] {
+            fs::set_permissions(path, Permissions::from_mode(0o555)).unwrap();
+        }
+        let repository = init(&memory());
+        let id = save(&repository, "work", &tree).id;
+        let target = subdir(&dir, "target");
+        build_path(&repository, &id, "", &target, &restoring());
+        assert_equal(&tree, &target);
+        // Once more, into what is closed now, with something to write and something to delete.
+        fs::set_permissions(target.join("closed/inner"), Permissions::from_mode(0o700)).unwrap();
+        fs::remove_file(target.join("closed/inner/file")).unwrap();
+        fs::create_dir(target.join("closed/inner/more")).unwrap();
+        fs::write(target.join("closed/inner/more/file"), b"to be deleted").unwrap();
+        for path in ["closed/inner/more", "closed/inner"] {
+            fs::set_permissions(target.join(path), Permissions::from_mode(0o555)).unwrap();
+        }
+        let restored = build_path(&repository, &id, "", &target, &RestoreOptions { delete: true, ..restoring() });
+        assert_eq!((restored.deleted_count, restored.problems_count), (2, 0));
+        assert_equal(&tree, &target);
+        for root in [&tree, &target] {
+            for path in ["", "closed", "closed/inner"] {
+                fs::set_permissions(root.join(path), Permissions::from_mode(0o700)).unwrap();
+            }
+        }
+    };
+    run();
+    as_nobody(run);
+}
+
+#[test]
+fn an_ordinary_user_restores_what_he_may_and_hears_of_the_rest_once() {
+    if !able().owners {
+        eprintln!("skipped: only root can make files of other owners to save");
+        return;
+    }
+    let dir = temp();
+    fs::set_permissions(dir.path(), Permissions::from_mode(0o711)).unwrap();
+    let tree = subdir(&dir, "tree");
+    for (name, uid) in [("mine", vml_testkit::nobody::NOBODY), ("roots", 0), ("another's", 4711)] {
+        let path = tree.join(name);
+        fs::write(&path, name).unwrap();
+        lchown(&path, Some(uid), Some(uid)).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o6755)).unwrap();
+    }
+    let backend = memory();
+    let id = save(&init(&backend), "work", &tree).id;
+    let target = subdir(&dir, "target");
+    give_to_nobody(&target);
+    for owners in [false, true] {
+        let done = as_nobody(|| build(&open(&backend), &id, &target, &RestoreOptions { owners, ..restoring() }).unwrap());
+        let Some((restored, problems)) = done else { return };
+        assert_eq!(restored.files_count, 3);
+        let mode = |name: &str| fs::metadata(target.join(name)).unwrap().mode() & 0o7777;
+        assert_eq!(mode("mine"), 0o6755);
+        assert_eq!((mode("roots"), mode("another's")), (0o755, 0o755), "what ran as somebody else must not run as this user");
+        if owners {
+            assert_eq!(problems.len(), 1, "{problems:?}");
+            assert!(problems[0].message.starts_with("cannot set the owner, nor of 2 more"), "{problems:?}");
+        } else {
+            assert_eq!(problems, []);
+        }
+    }
+}
+
+#[test]
+fn an_ordinary_user_restores_his_own_tree_with_everything() {
+    let run = || {
+        let dir = temp();
+        let able = vml_testkit::trees::Able::find_out(dir.path());
+        for seed in 0..12 {
+            let tree = subdir(&dir, &format!("tree {seed}"));
+            // Attributes of a file that nobody may write, which its owner can restore all the same.
+            let file = tree.join("read-only");
+            fs::write(&file, b"x").unwrap();
+            if able.user_xattrs {
+                set_xattr(&file, "user.note", b"kept").unwrap();
+            }
+            if able.acls {
+                let acl = [(AclTag::Owner, 4), (AclTag::User(7), 4), (AclTag::OwningGroup, 4), (AclTag::Mask, 4), (AclTag::Other, 0)];
+                set_xattr(&file, "system.posix_acl_access", &posix_acl(&acl)).unwrap();
+            }
+            fs::set_permissions(&file, Permissions::from_mode(0o400)).unwrap();
+            make_tree(&tree, &mut Rng::new(seed), 50, &able);
+            let repository = init(&memory());
+            let id = save(&repository, "work", &tree).id;
+            let target = subdir(&dir, &format!("target {seed}"));
+            for _ in 0..2 {
+                let (_, problems) = build(&repository, &id, &target, &RestoreOptions { owners: false, ..restoring() }).unwrap();
+                assert_eq!(problems, []);
+                assert!(look_at(&tree) == look_at(&target), "seed {seed}");
+            }
+        }
+    };
+    as_nobody(run);
+}
+
+#[test]
+fn an_ordinary_user_saves_what_he_can_read_and_the_rest_is_named() {
+    if !is_root() {
+        eprintln!("skipped: only root can make files that this user cannot read");
+        return;
+    }
+    let dir = temp();
+    fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).unwrap();
+    let tree = subdir(&dir, "tree");
+    fs::write(tree.join("open"), b"to all").unwrap();
+    fs::write(tree.join("secret"), b"to none").unwrap();
+    fs::write(subdir_of(&tree, "closed").join("file"), b"to none").unwrap();
+    fs::set_permissions(tree.join("secret"), Permissions::from_mode(0o600)).unwrap();
+    fs::set_permissions(tree.join("closed"), Permissions::from_mode(0o700)).unwrap();
+    let_files_age();
+    let repository = init(&memory());
+    let monitor = CollectMonitor::default();
+    let Some(saved) = as_nobody(|| try_save(&repository, "work", &tree, &monitor).unwrap()) else { return };
+    assert_eq!(saved.problems_count, 2);
+    let mut subjects: Vec<String> = monitor.problems().into_iter().map(|problem| problem.subject).collect();
+    subjects.sort_unstable();
+    assert_eq!(subjects, ["closed", "secret"]);
+    assert!(monitor.problems().iter().all(|problem| problem.message.starts_with("left out: cannot read")), "{:?}", monitor.problems());
+    let part = saved.entry.tree().unwrap();
+    assert_eq!((part.left_out.len(), part.stats.files_count), (2, 1));
+    // What could not be read then is read when it can be, though it has not changed.
+    let whole = save(&repository, "work", &tree);
+    assert_eq!(whole.entry.tree().unwrap().stats.files_count, 3);
+    assert_equal(&tree, crate::support::build_new(&repository, &whole.id).path());
+}
