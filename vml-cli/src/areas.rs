@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use vml_core::IoResultExt as _;
 use vml_core::refs::check_name;
 
 const FILE: &str = "vml.toml";
@@ -48,7 +49,8 @@ fn folder(name: &str) -> Result<PathBuf> {
 pub fn add(area: &Area) -> Result<PathBuf> {
     let folder = folder(&area.name)?;
     let path = folder.join(FILE);
-    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    fs::create_dir_all(&folder).at(|| format!("cannot make {}", folder.display()))?;
+    let text = format!("{HEAD}{}", toml::to_string_pretty(area)?);
     let mut file = match fs::File::create_new(&path) {
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
             bail!(vml_core::Error::new(
@@ -56,10 +58,11 @@ pub fn add(area: &Area) -> Result<PathBuf> {
                 format!("the area {:?} exists already: {}", area.name, path.display())
             ))
         }
-        other => other.with_context(|| format!("cannot write {}", path.display()))?,
+        other => other.at(|| format!("cannot write {}", path.display()))?,
     };
-    let text = format!("{HEAD}{}", toml::to_string_pretty(area)?);
-    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).with_context(|| format!("cannot write {}", path.display()))?;
+    let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
+    // Half a description would be in the way of the next try.
+    written.inspect_err(|_| _ = fs::remove_file(&path)).at(|| format!("cannot write {}", path.display()))?;
     Ok(path)
 }
 
@@ -70,7 +73,7 @@ pub fn get(name: &str) -> Result<Area> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             bail!(vml_core::Error::not_found(format!("there is no area {name:?} on this host")))
         }
-        other => parse(&path, &other.with_context(|| format!("cannot read {}", path.display()))?, name),
+        other => parse(&path, &other.at(|| format!("cannot read {}", path.display()))?, name),
     }
 }
 
@@ -87,7 +90,7 @@ pub fn list() -> Result<Vec<(String, Result<Area>)>> {
     let folder = settings::home()?.join("areas");
     let entries = match fs::read_dir(&folder) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        other => other.with_context(|| format!("cannot list {}", folder.display()))?,
+        other => other.at(|| format!("cannot list {}", folder.display()))?,
     };
     let mut names: Vec<String> = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();
     names.sort_unstable();
@@ -103,7 +106,7 @@ pub fn path(name: &str) -> Result<PathBuf> {
 pub fn remove(name: &str) -> Result<()> {
     let folder = folder(name)?;
     let path = folder.join(FILE);
-    fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+    fs::remove_file(&path).at(|| format!("cannot remove {}", path.display()))?;
     // Whatever a user keeps beside the description is the user's.
     _ = fs::remove_dir(&folder);
     Ok(())

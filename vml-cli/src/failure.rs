@@ -1,5 +1,6 @@
 //! How a failed command is told: what, why, and what to do next.
 
+use crate::output::complain;
 use serde_json::json;
 use std::process::ExitCode;
 use vml_core::ErrorKind;
@@ -16,14 +17,14 @@ pub fn report(error: &anyhow::Error, json: bool, quiet: bool) -> ExitCode {
     let hint = hint(error, kind);
     if json {
         let kind = kind.map(|kind| format!("{kind:?}"));
-        eprintln!("{}", json!({ "error": error.to_string(), "kind": kind, "causes": causes, "hint": hint }));
+        complain(json!({ "error": error.to_string(), "kind": kind, "causes": causes, "hint": hint }));
     } else {
-        eprintln!("vml: {error}");
+        complain(format_args!("vml: {error}"));
         for cause in causes {
-            eprintln!("  caused by: {cause}");
+            complain(format_args!("  caused by: {cause}"));
         }
         if let (Some(hint), false) = (hint, quiet) {
-            eprintln!("  hint: {hint}");
+            complain(format_args!("  hint: {hint}"));
         }
     }
     ExitCode::from(if kind == Some(ErrorKind::InvalidInput) { 2 } else { 3 })
@@ -32,6 +33,9 @@ pub fn report(error: &anyhow::Error, json: bool, quiet: bool) -> ExitCode {
 fn hint(error: &anyhow::Error, kind: Option<ErrorKind>) -> Option<&'static str> {
     let text = format!("{error:#}");
     let has = |part: &str| text.contains(part);
+    if has("is not the description of an area") {
+        return Some("mend it by hand, or remove it with `vml area rm` and add the area again; its entries are not touched");
+    }
     Some(match kind? {
         ErrorKind::NotFound if has("no repository here") => "make one with `vml init`, or name another with --repo DIR or VML_REPO",
         ErrorKind::NotFound if has("there is no area") => "`vml area list` shows the areas of this host, `vml area add` adds one",
@@ -41,6 +45,8 @@ fn hint(error: &anyhow::Error, kind: Option<ErrorKind>) -> Option<&'static str> 
             "`vml log` shows the entries, `vml tag` the tags"
         }
         ErrorKind::NotFound if has("chunk") || has("cannot read entry") => "`vml check` tells what else is missing",
+        ErrorKind::AlreadyExists if has("a repository here already") => "it is ready to use, and nothing in it was changed",
+        ErrorKind::AlreadyExists if has("the area") => "edit its description by hand, or remove it first with `vml area rm`",
         ErrorKind::AlreadyExists if has("tag") => "choose another name, or move the tag with `vml tag ENTRY NAME --force`",
         ErrorKind::AlreadyExists if has("base") => "a base never changes: add it under another version",
         ErrorKind::AlreadyExists if has("not empty") => "choose a new directory, or --delete to make this one equal to the entry",

@@ -1,9 +1,11 @@
 //! Progress on a terminal, problems as lines, silence where asked for.
 
+use crate::output::{complain, human};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::IsTerminal;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 use vml_core::{Monitor, Problem, Task};
 
 /// The [`Monitor`] of the command line. Problems are printed as they come and kept for JSON.
@@ -23,7 +25,11 @@ impl Progress {
         let shown = !quiet && !json && std::io::stderr().is_terminal();
         let target = if shown { ProgressDrawTarget::stderr_with_hz(8) } else { ProgressDrawTarget::hidden() };
         let bar = ProgressBar::with_draw_target(None, target);
-        let style = ProgressStyle::with_template("{spinner} {msg} {elapsed} {binary_bytes} {binary_bytes_per_sec}");
+        if shown {
+            // One large file moves nothing for a while; the clock shows that something happens.
+            bar.enable_steady_tick(Duration::from_millis(200));
+        }
+        let style = ProgressStyle::with_template("{spinner} {msg} {elapsed}");
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
         Self { bar, quiet, json, files: AtomicU64::new(0), bytes: AtomicU64::new(0), problems: Mutex::default(), notices: Mutex::default() }
     }
@@ -45,7 +51,7 @@ impl Progress {
 
     fn line(&self, text: &str) {
         if self.bar.is_hidden() {
-            eprintln!("{text}");
+            complain(text);
         } else {
             self.bar.println(text);
         }
@@ -55,23 +61,28 @@ impl Progress {
 impl Monitor for Progress {
     fn advance(&self, task: Task, files: u64, bytes: u64) {
         let files = self.files.fetch_add(files, Ordering::Relaxed) + files;
-        let bytes = self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        // The bar costs more than the counting; it need not hear of every file.
-        if !self.bar.is_hidden() && files.is_multiple_of(64) {
+        let before = self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let bytes = before + bytes;
+        // The bar costs more than the counting; it need not hear of every small file.
+        if !self.bar.is_hidden() && (files.is_multiple_of(64) || before >> 22 != bytes >> 22) {
             let what = match task {
                 Task::Capture => "files saved",
                 Task::Restore => "files built",
                 Task::CheckData => "packs read",
                 _ => "members checked",
             };
-            self.bar.set_message(format!("{files} {what}"));
             self.bar.set_position(bytes);
+            let rate = self.bar.per_sec();
+            let amount = if self.bar.length().is_none() && bytes > 0 { format!(", {}", human::size(bytes)) } else { String::new() };
+            let speed = if bytes > 0 { format!(", {}/s", human::size(rate as u64)) } else { String::new() };
+            self.bar.set_message(format!("{} {what}{amount}{speed}", human::count(files)));
         }
     }
 
     fn expect(&self, _task: Task, bytes: u64) {
-        let style = ProgressStyle::with_template("{bar:30} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta}");
+        let style = ProgressStyle::with_template("{wide_bar} {binary_bytes}/{binary_total_bytes} {eta} left, {msg}");
         self.bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        self.files.store(0, Ordering::Relaxed);
         self.bytes.store(0, Ordering::Relaxed);
         self.bar.set_length(bytes);
     }

@@ -3,7 +3,7 @@
 use super::{Context, Outcome};
 use crate::areas::{self, Area};
 use crate::args::{AreaAddArgs, AreaCommand, AreaNameArgs, AreaRmArgs};
-use crate::output::human;
+use crate::output::{complain, human, json};
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 use vml_core::refs::{RefKind, check_name, split_base};
@@ -23,6 +23,10 @@ fn add(context: &Context, args: AreaAddArgs) -> Result<Outcome> {
     check_name("area", &args.name)?;
     Exclude::new(&args.tree.exclude)?;
     let tree = std::fs::canonicalize(&args.tree.tree).map_err(vml_error(&format!("cannot find the tree {}", args.tree.tree.display())))?;
+    if tree.to_str().is_none() {
+        let message = format!("the path of the tree is not UTF-8, which its description must be: {}", tree.display());
+        return Err(Error::invalid(message).into());
+    }
     if !tree.is_dir() {
         return Err(Error::invalid(format!("{} is not a directory", tree.display())).into());
     }
@@ -64,7 +68,7 @@ fn list(context: &Context) -> Result<Outcome> {
             }
             Err(error) => {
                 problems += 1;
-                eprintln!("vml: area {name}: {error:#}");
+                complain(format_args!("vml: area {name}: {error:#}"));
             }
         }
     }
@@ -80,7 +84,7 @@ fn show(context: &Context, args: &AreaNameArgs) -> Result<Outcome> {
         return Ok(Outcome::Done);
     }
     let path = areas::path(&area.name)?;
-    context.say(format_args!("area     {}\ntree     {}\ndescribed in {}", area.name, area.tree.display(), path.display()))?;
+    context.say(format_args!("area     {}\nfile     {}\ntree     {}", area.name, path.display(), area.tree.display()))?;
     context.say(format_args!("base     {}", area.base.as_deref().unwrap_or("none")))?;
     for pattern in &area.exclude {
         context.say(format_args!("exclude  {pattern}"))?;
@@ -110,12 +114,12 @@ fn describe(area: &Area, repository: Option<&Repository>) -> Result<Value> {
     let latest = repository.map(|repository| repository.refs().get(RefKind::Area, &area.name)).transpose()?.flatten();
     Ok(json!({
         "area": area.name,
-        "tree": area.tree,
+        "tree": json::host_path(&area.tree),
         "base": area.base,
         "exclude": area.exclude,
         "default_exclude": area.default_exclude,
         "one_file_system": area.one_file_system,
-        "description": areas::path(&area.name)?,
+        "description": json::host_path(&areas::path(&area.name)?),
         "latest": latest.map(|id| id.to_string()),
     }))
 }

@@ -3,7 +3,7 @@
 use super::save::{self, What};
 use super::{Context, Outcome};
 use crate::args::{BaseAddArgs, BaseCommand, BaseRmArgs};
-use crate::output::{human, json};
+use crate::output::{complain, human, json};
 use anyhow::Result;
 use serde_json::json;
 use vml_core::Error;
@@ -48,18 +48,19 @@ fn list(context: &Context) -> Result<Outcome> {
                 if context.json() {
                     crate::output::value(&json::entry(&id, &entry))?;
                 }
-                context.say(format_args!(
+                let line = format!(
                     "{name:<24} {}  {}  {} in {}  {}",
                     id.short(),
                     human::time(entry.time_ms),
                     human::size(stats.bytes),
                     human::counted(stats.files_count, "file"),
                     human::first_line(&entry.message),
-                ))?;
+                );
+                context.say(line.trim_end())?;
             }
             Err(error) => {
                 problems += 1;
-                eprintln!("vml: base {name}: {:#}", anyhow::Error::from(error));
+                complain(format_args!("vml: base {name}: {:#}", anyhow::Error::from(error)));
             }
         }
     }

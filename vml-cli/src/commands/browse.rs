@@ -7,18 +7,19 @@ use anyhow::{Context as _, Result, bail};
 use std::io::Write;
 use vml_core::entry::TreePart;
 use vml_core::recipe::read_stream;
-use vml_core::tree::{Content, ListingReader, Node, NodeKind, find_path};
+use vml_core::tree::{Content, ListingReader, Node, NodeKind, display_path, find_path, split_path};
 use vml_core::{Error, ErrorKind};
 
 pub fn ls(context: &Context, args: &LsArgs) -> Result<Outcome> {
     let repository = context.repository()?;
-    let (entry, path) = split_target(&args.target);
+    let (entry, path) = split_target(&args.target)?;
     let id = repository.resolve(entry)?;
     let entry = repository.entry(&id)?;
     let tree = entry.tree().with_context(|| format!("entry {} has no tree", id.short()))?;
     let progress = context.progress();
     let store = repository.store(&progress)?;
-    let path = path.unwrap_or("").trim_matches('/').as_bytes();
+    let path = split_path(path.unwrap_or_default())?.join(&b'/');
+    let path = path.as_slice();
     let node = find_path(store, &tree.root, path)?;
     let NodeKind::Directory(listing) = &node.kind else {
         print(context, args, tree, path, &node)?;
@@ -77,14 +78,14 @@ fn print(context: &Context, args: &LsArgs, tree: &TreePart, path: &[u8], node: &
 
 pub fn cat(context: &Context, args: &PathArgs) -> Result<Outcome> {
     let repository = context.repository()?;
-    let (entry, path) = split_target(&args.target);
+    let (entry, path) = split_target(&args.target)?;
     let Some(path) = path else { bail!(Error::invalid(format!("{:?} names no file: write ENTRY:PATH", args.target))) };
     let root = diff::root(&repository, &repository.resolve(entry)?)?;
     let progress = context.progress();
     let store = repository.store(&progress)?;
-    let node = find_path(store, &root, path.as_bytes())?;
+    let node = find_path(store, &root, path)?;
     let NodeKind::File(content) = &node.kind else {
-        bail!(Error::invalid(format!("{path:?} is no regular file but a {}", json::kind(&node))))
+        bail!(Error::invalid(format!("{:?} is no regular file but a {}", display_path(path), human::kind(&node))))
     };
     let mut out = std::io::stdout().lock();
     let mut failed = None;

@@ -2,7 +2,7 @@
 
 use super::{Context, Outcome};
 use crate::args::DemoArgs;
-use crate::output::human;
+use crate::output::{complain, human};
 use anyhow::{Context as _, Result, bail};
 use std::fs;
 use std::io::Write;
@@ -47,7 +47,7 @@ pub fn run(context: &Context, args: &DemoArgs) -> Result<Outcome> {
     let options = CompareOptions { owners: crate::settings::is_root(), holes: true };
     let comparison = compare_directories(&guest, &built, options)?;
     for difference in comparison.differences.iter().take(20) {
-        eprintln!("vml: {difference}");
+        complain(format_args!("vml: {difference}"));
     }
     if !comparison.differences.is_empty() {
         bail!("the built tree differs from the guest in {}", human::counted(comparison.differences.len() as u64, "place"));
@@ -107,7 +107,7 @@ impl Drop for Place {
         if !self.keep
             && let Err(error) = fs::remove_dir_all(&self.dir)
         {
-            eprintln!("vml: cannot remove {}: {error}", self.dir.display());
+            complain(format_args!("vml: cannot remove {}: {error}", self.dir.display()));
         }
     }
 }

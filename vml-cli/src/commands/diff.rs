@@ -5,14 +5,16 @@ use crate::args::DiffArgs;
 use crate::output::{human, json};
 use anyhow::{Context as _, Result};
 use serde_json::json;
-use vml_core::tree::{ChangeKind, Node, diff_trees, display_path, find_path};
+use std::os::unix::ffi::OsStrExt;
+use vml_core::tree::{ChangeKind, Node, diff_trees, display_path, find_path, split_path};
 use vml_core::{EntryId, ErrorKind, Repository};
 
 pub fn run(context: &Context, args: &DiffArgs) -> Result<Outcome> {
     let repository = context.repository()?;
     let progress = context.progress();
     let store = repository.store(&progress)?;
-    let path = args.path.as_deref().unwrap_or("").trim_matches('/').as_bytes();
+    let path = split_path(args.path.as_ref().map_or(b"", |path| path.as_bytes()))?.join(&b'/');
+    let path = path.as_slice();
     let side = |name: &str| -> Result<Option<Node>> {
         let root = root(&repository, &repository.resolve(name)?)?;
         match find_path(store, &root, path) {

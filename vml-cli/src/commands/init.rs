@@ -2,6 +2,7 @@
 
 use super::{Context, Outcome};
 use crate::args::InitArgs;
+use crate::output::json;
 use crate::settings;
 use anyhow::{Context as _, Result, bail};
 use serde_json::json;
@@ -28,7 +29,7 @@ pub fn run(context: &Context, args: &InitArgs) -> Result<Outcome> {
     let init = LocalBackend::create(&path).and_then(|backend| Repository::init(Arc::new(backend), config, context.options()));
     init.with_context(|| format!("cannot make a repository in {}", path.display()))?;
     if context.json() {
-        crate::output::value(&json!({ "repository": path }))?;
+        crate::output::value(&json!({ "repository": json::host_path(&path) }))?;
     }
     context.say(format_args!("made a repository in {}", path.display()))?;
     Ok(Outcome::Done)

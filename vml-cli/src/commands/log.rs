@@ -2,7 +2,7 @@
 
 use super::{Context, Outcome};
 use crate::args::{EntryArgs, LogArgs};
-use crate::output::{human, json};
+use crate::output::{complain, human, json};
 use anyhow::Result;
 use serde_json::json;
 use std::collections::HashMap;
@@ -13,7 +13,7 @@ use vml_core::{Error, Repository};
 pub fn log(context: &Context, args: &LogArgs) -> Result<Outcome> {
     let repository = context.repository()?;
     let progress = context.progress();
-    let max = args.max_count.unwrap_or(usize::MAX);
+    let max = args.max_count.map_or(usize::MAX, |max| max as usize);
     let mut problems = 0;
     let entries = match &args.area {
         Some(area) => chain(&repository, area, max, &mut problems)?,
@@ -37,13 +37,8 @@ pub fn log(context: &Context, args: &LogArgs) -> Result<Outcome> {
         }
         let marks = if own_tags.is_empty() { String::new() } else { format!("  [{}]", own_tags.join(", ")) };
         let stats = entry.tree().map(|tree| tree.stats).unwrap_or_default();
-        context.say(format_args!(
-            "{}  {}  {:<16} {}{marks}",
-            id.short(),
-            human::time(entry.time_ms),
-            entry.origin(),
-            human::first_line(&entry.message),
-        ))?;
+        let (time, message) = (human::time(entry.time_ms), human::first_line(&entry.message));
+        context.say(format!("{}  {time}  {:<16} {message}{marks}", id.short(), entry.origin()).trim_end())?;
         context.say(format_args!(
             "            {} in {}, new {}, stored {}",
             human::size(stats.bytes),
@@ -62,7 +57,7 @@ pub fn log(context: &Context, args: &LogArgs) -> Result<Outcome> {
 fn chain(repository: &Repository, area: &str, max: usize, problems: &mut u64) -> Result<Vec<(EntryId, Entry)>> {
     let latest = repository.refs().get(RefKind::Area, area)?;
     if latest.is_none() && !matches!(crate::areas::get(area), Ok(known) if known.name == area) {
-        return Err(Error::not_found(format!("the area {area:?} has no entry in this repository")).into());
+        return Err(Error::not_found(format!("there is no area {area:?} on this host, nor an entry of it in this repository")).into());
     }
     let mut entries = Vec::new();
     let mut next = latest;
@@ -74,7 +69,7 @@ fn chain(repository: &Repository, area: &str, max: usize, problems: &mut u64) ->
             }
             Err(error) => {
                 *problems += 1;
-                eprintln!("vml: {:#}; older entries of {area} are in `vml log`", anyhow::Error::from(error));
+                complain(format_args!("vml: {:#}; older entries of {area} are in `vml log`", anyhow::Error::from(error)));
                 break;
             }
         }
@@ -90,7 +85,7 @@ fn all(repository: &Repository, max: usize, problems: &mut u64) -> Result<Vec<(E
             Ok(entry) => entries.push((id, entry)),
             Err(error) => {
                 *problems += 1;
-                eprintln!("vml: {:#}", anyhow::Error::from(error));
+                complain(format_args!("vml: {:#}", anyhow::Error::from(error)));
             }
         }
     }
@@ -123,7 +118,7 @@ pub fn show(context: &Context, args: &EntryArgs) -> Result<Outcome> {
         crate::output::value(&value)?;
         return Ok(Outcome::Done);
     }
-    let row = |name: &str, value: &dyn std::fmt::Display| context.say(format_args!("{name:<9}{value}"));
+    let row = |name: &str, value: &dyn std::fmt::Display| context.say(format_args!("{name:<13}{value}"));
     row("entry", &id)?;
     row("of", &entry.origin())?;
     row("saved", &format!("{} by {}", human::time_exact(entry.time_ms), human::printable(&entry.author)))?;
@@ -141,11 +136,15 @@ pub fn show(context: &Context, args: &EntryArgs) -> Result<Outcome> {
         row(
             "tree",
             &format!(
-                "{} in {}, {}, {} links and devices",
+                "{} in {}, {}, {}",
                 human::size(stats.bytes),
                 human::counted(stats.files_count, "file"),
                 human::counted(stats.directories_count, "directory"),
-                human::count(stats.others_count)
+                if stats.others_count == 1 {
+                    "1 link or device".to_owned()
+                } else {
+                    format!("{} links and devices", human::count(stats.others_count))
+                }
             ),
         )?;
         row("read", &format!("{} in {}", human::size(stats.read_bytes), human::counted(stats.read_files_count, "file")))?;
@@ -162,7 +161,7 @@ pub fn show(context: &Context, args: &EntryArgs) -> Result<Outcome> {
         ),
     )?;
     for fact in &entry.facts {
-        context.say(format_args!("{:<13}{}", fact.name, human::printable(&fact.value)))?;
+        row(&fact.name, &human::printable(&fact.value))?;
     }
     if let Some(tree) = entry.tree() {
         for out in &tree.left_out {

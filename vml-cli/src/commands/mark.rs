@@ -2,7 +2,7 @@
 
 use super::{Context, Outcome};
 use crate::args::{NoteArgs, TagArgs};
-use crate::output::human;
+use crate::output::{complain, human};
 use crate::settings;
 use anyhow::{Result, bail};
 use serde_json::json;
@@ -53,7 +53,11 @@ pub fn tag(context: &Context, args: &TagArgs) -> Result<Outcome> {
 
 fn list(context: &Context, refs: &vml_core::refs::Refs) -> Result<Outcome> {
     let mut problems = 0;
-    for (name, target) in refs.list(RefKind::Tag)? {
+    let tags = refs.list(RefKind::Tag)?;
+    if tags.is_empty() {
+        context.say("no tags yet; `vml tag ENTRY NAME` gives one")?;
+    }
+    for (name, target) in tags {
         match target {
             Ok(id) => {
                 if context.json() {
@@ -63,7 +67,7 @@ fn list(context: &Context, refs: &vml_core::refs::Refs) -> Result<Outcome> {
             }
             Err(error) => {
                 problems += 1;
-                eprintln!("vml: tag {}: {:#}", human::printable(&name), anyhow::Error::from(error));
+                complain(format_args!("vml: tag {}: {:#}", human::printable(&name), anyhow::Error::from(error)));
             }
         }
     }

@@ -18,7 +18,9 @@ use crate::progress::Progress;
 use crate::settings;
 use anyhow::{Context as _, Result, bail};
 use clap::CommandFactory as _;
+use std::ffi::OsStr;
 use std::io::{IsTerminal, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use vml_core::{Error, ErrorKind, LocalBackend, Repository, RepositoryOptions};
@@ -86,8 +88,9 @@ impl Context {
         if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
             bail!(Error::invalid(format!("{question} There is no terminal to ask on: say --yes")));
         }
-        eprint!("{question} [y/N] ");
-        std::io::stderr().flush()?;
+        let mut err = std::io::stderr().lock();
+        write!(err, "{question} [y/N] ").and_then(|()| err.flush()).context("cannot ask")?;
+        drop(err);
         let mut answer = String::new();
         std::io::stdin().read_line(&mut answer)?;
         if matches!(answer.trim(), "y" | "Y" | "yes") { Ok(()) } else { bail!(Error::new(ErrorKind::Interrupted, "nothing was done")) }
@@ -114,20 +117,24 @@ pub fn run(args: Args) -> Result<Outcome> {
         Command::Stats => stats::run(&context),
         Command::Check(args) => check::run(&context, &args),
         Command::Completions(args) => {
-            clap_complete::generate(args.shell, &mut Args::command(), "vml", &mut std::io::stdout().lock());
+            // Into memory first: the generator panics when its reader has gone.
+            let mut script = Vec::new();
+            clap_complete::generate(args.shell, &mut Args::command(), "vml", &mut script);
+            std::io::stdout().lock().write_all(&script)?;
             Ok(Outcome::Done)
         }
         Command::Demo(args) => demo::run(&context, &args),
     }
 }
 
-/// Splits `ENTRY:PATH`; `BASE:name@version` has a colon of its own.
-fn split_target(text: &str) -> (&str, Option<&str>) {
-    let start = if text.starts_with("BASE:") || text.starts_with("base:") { 5 } else { 0 };
-    match text[start..].find(':') {
-        Some(colon) => (&text[..start + colon], Some(&text[start + colon + 1..])),
-        None => (text, None),
-    }
+/// Splits `ENTRY:PATH`; `BASE:name@version` has a colon of its own. A path is bytes, an entry's name is text.
+fn split_target(target: &OsStr) -> Result<(&str, Option<&[u8]>)> {
+    let bytes = target.as_bytes();
+    let start = if bytes.starts_with(b"BASE:") || bytes.starts_with(b"base:") { 5 } else { 0 };
+    let colon = bytes[start..].iter().position(|byte| *byte == b':').map(|colon| start + colon);
+    let (entry, path) = colon.map_or((bytes, None), |colon| (&bytes[..colon], Some(&bytes[colon + 1..])));
+    let entry = std::str::from_utf8(entry).map_err(|_| Error::invalid(format!("{} names no entry", target.display())))?;
+    Ok((entry, path))
 }
 
 #[cfg(test)]
@@ -136,10 +143,13 @@ mod tests {
 
     #[test]
     fn a_target_is_split_at_its_own_colon() {
-        assert_eq!(split_target("a1b2:etc/hosts"), ("a1b2", Some("etc/hosts")));
-        assert_eq!(split_target("work@~1:a:b"), ("work@~1", Some("a:b")));
-        assert_eq!(split_target("BASE:debian@12:etc"), ("BASE:debian@12", Some("etc")));
-        assert_eq!(split_target("BASE:debian@12"), ("BASE:debian@12", None));
-        assert_eq!(split_target("tag:"), ("tag", Some("")));
+        let split = |text: &'static str| split_target(OsStr::new(text)).unwrap();
+        assert_eq!(split("a1b2:etc/hosts"), ("a1b2", Some(&b"etc/hosts"[..])));
+        assert_eq!(split("work@~1:a:b"), ("work@~1", Some(&b"a:b"[..])));
+        assert_eq!(split("BASE:debian@12:etc"), ("BASE:debian@12", Some(&b"etc"[..])));
+        assert_eq!(split("BASE:debian@12"), ("BASE:debian@12", None));
+        assert_eq!(split("tag:"), ("tag", Some(&b""[..])));
+        assert_eq!(split_target(OsStr::from_bytes(b"tag:\xff")).unwrap(), ("tag", Some(&b"\xff"[..])));
+        assert!(split_target(OsStr::from_bytes(b"\xff:a")).is_err());
     }
 }

@@ -1,6 +1,6 @@
 //! `vml build` and `vml restore`
 
-use super::{Context, Outcome, diff, split_target};
+use super::{Context, Outcome, split_target};
 use crate::args::{BuildArgs, RestoreArgs};
 use crate::output::{human, json};
 use crate::settings;
@@ -9,25 +9,25 @@ use serde_json::json;
 use std::fs;
 use std::path::Path;
 use std::time::Instant;
-use vml_core::tree::{RestoreOptions, find_path, restore_tree};
-use vml_core::{Error, ErrorKind};
+use vml_core::tree::{RestoreOptions, display_path, find_path, restore_tree};
+use vml_core::{Error, ErrorKind, Monitor as _, Task};
 
 pub fn build(context: &Context, args: &BuildArgs) -> Result<Outcome> {
     if !args.delete && fs::read_dir(&args.dir).is_ok_and(|mut members| members.next().is_some()) {
         bail!(Error::new(ErrorKind::AlreadyExists, format!("{} is not empty", args.dir.display())));
     }
-    put_back(context, &Request { entry: &args.entry, path: "", dir: &args.dir, delete: args.delete, yes: args.yes })
+    put_back(context, &Request { entry: &args.entry, path: b"", dir: &args.dir, delete: args.delete, yes: args.yes })
 }
 
 pub fn restore(context: &Context, args: &RestoreArgs) -> Result<Outcome> {
-    let (entry, path) = split_target(&args.target);
+    let (entry, path) = split_target(&args.target)?;
     let Some(path) = path else { bail!(Error::invalid(format!("{:?} names no path: write ENTRY:PATH, or use `vml build`", args.target))) };
     put_back(context, &Request { entry, path, dir: &args.dir, delete: args.delete, yes: args.yes })
 }
 
 struct Request<'a> {
     entry: &'a str,
-    path: &'a str,
+    path: &'a [u8],
     dir: &'a Path,
     delete: bool,
     yes: bool,
@@ -37,13 +37,17 @@ fn put_back(context: &Context, request: &Request<'_>) -> Result<Outcome> {
     let started = Instant::now();
     let repository = context.repository()?;
     let id = repository.resolve(request.entry)?;
-    let root = diff::root(&repository, &id)?;
+    let entry = repository.entry(&id)?;
+    let root = &entry.tree().with_context(|| format!("entry {} has no tree", id.short()))?.root;
     let progress = context.progress();
     let store = repository.store(&progress)?;
-    let node = find_path(store, &root, request.path.as_bytes())?;
+    let node = find_path(store, root, request.path)?;
     if request.delete && fs::read_dir(request.dir).is_ok_and(|mut members| members.next().is_some()) {
         let question = format!("Make {} equal to the entry, deleting what it does not have?", request.dir.display());
         context.confirm(&question, request.yes)?;
+    }
+    if fs::metadata(request.dir).is_ok_and(|meta| !meta.is_dir()) {
+        bail!(Error::invalid(format!("{} is not a directory", request.dir.display())));
     }
     fs::create_dir_all(request.dir).map_err(|error| {
         use vml_core::IoResultExt as _;
@@ -51,6 +55,9 @@ fn put_back(context: &Context, request: &Request<'_>) -> Result<Outcome> {
         failed.expect_err("made from an error")
     })?;
     let options = RestoreOptions { delete: request.delete, owners: settings::is_root(), threads: context.options().threads };
+    if let (true, Some(tree)) = (request.path.is_empty(), entry.tree()) {
+        progress.expect(Task::Restore, tree.stats.bytes);
+    }
     let restored = restore_tree(store, &node, request.dir, &options, &progress);
     progress.finish();
     let restored = restored.with_context(|| format!("cannot build {} in {}", id.short(), request.dir.display()))?;
@@ -58,7 +65,7 @@ fn put_back(context: &Context, request: &Request<'_>) -> Result<Outcome> {
     if context.json() {
         crate::output::value(&json!({
             "entry": id.to_string(),
-            "directory": request.dir,
+            "directory": json::host_path(request.dir),
             "files": restored.files_count,
             "kept_files": restored.kept_files_count,
             "directories": restored.directories_count,
@@ -68,6 +75,7 @@ fn put_back(context: &Context, request: &Request<'_>) -> Result<Outcome> {
             "owners": options.owners,
             "elapsed_ms": elapsed_ms,
             "problems": json::problems(&progress.problems()),
+            "notices": progress.notices(),
         }))?;
     }
     let kept = if restored.kept_files_count > 0 {
@@ -76,9 +84,12 @@ fn put_back(context: &Context, request: &Request<'_>) -> Result<Outcome> {
         String::new()
     };
     let deleted = if restored.deleted_count > 0 { format!(", {} deleted", human::count(restored.deleted_count)) } else { String::new() };
+    let what = match request.path {
+        [] => format!("built {}", id.short()),
+        path => format!("restored {} of {}", display_path(path), id.short()),
+    };
     context.say(format_args!(
-        "built {} in {}: {} in {}{kept}{deleted}, in {}",
-        id.short(),
+        "{what} in {}: {} in {}{kept}{deleted}, in {}",
         request.dir.display(),
         human::size(restored.bytes),
         human::counted(restored.files_count, "file"),

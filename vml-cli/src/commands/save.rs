@@ -7,6 +7,7 @@ use crate::output::{human, json};
 use crate::settings;
 use anyhow::{Context as _, Result};
 use serde_json::json;
+use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -59,11 +60,13 @@ pub fn save(context: &Context, what: &What<'_>) -> Result<Outcome> {
     if is_guest && what.default_exclude {
         patterns.extend(DEFAULT_EXCLUDE.map(str::to_owned));
     }
+    patterns.extend(own_repository(context, what.tree)?);
     let exclude = Exclude::new(&patterns)?;
     let owners = if is_guest { guest::owners(&root) } else { guest::host_owners().unwrap_or_default() };
+    let path = fs::canonicalize(what.tree).unwrap_or_else(|_| what.tree.to_owned());
     let mut facts = vec![
         Fact { name: "host.name".to_owned(), value: settings::host() },
-        Fact { name: "host.path".to_owned(), value: what.tree.display().to_string() },
+        Fact { name: "host.path".to_owned(), value: path.display().to_string() },
         Fact { name: "vml.version".to_owned(), value: env!("CARGO_PKG_VERSION").to_owned() },
     ];
     if is_guest {
@@ -93,6 +96,25 @@ pub fn save(context: &Context, what: &What<'_>) -> Result<Outcome> {
     let elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     print(context, what, &saved, elapsed_ms, &progress.problems(), &progress.notices())?;
     Ok(Outcome::of(saved.problems_count))
+}
+
+/// A pattern for the repository, if it is inside the tree: saved into itself it would grow with every entry.
+fn own_repository(context: &Context, tree: &Path) -> Result<Option<String>> {
+    let (Ok(repository), Ok(tree)) = (fs::canonicalize(context.repository_path()?), fs::canonicalize(tree)) else { return Ok(None) };
+    let Ok(inside) = repository.strip_prefix(&tree) else { return Ok(None) };
+    let Some(inside) = inside.to_str().filter(|path| !path.is_empty()) else {
+        let message = format!("the repository {} would be saved into itself: keep it outside the tree", repository.display());
+        return Err(Error::invalid(message).into());
+    };
+    let mut pattern = String::from("/");
+    for letter in inside.chars() {
+        if matches!(letter, '*' | '?' | '[' | ']' | '{' | '}' | '!' | '\\') {
+            pattern.push('\\');
+        }
+        pattern.push(letter);
+    }
+    pattern.push_str("/*");
+    Ok(Some(pattern))
 }
 
 fn find_base(repository: &Repository, text: &str) -> Result<BaseRef> {
@@ -152,8 +174,8 @@ fn print(
         human::size(cost.stored_bytes),
         human::elapsed(elapsed_ms),
     ))?;
-    if !problems.is_empty() {
-        context.say(format_args!("with {}, named above", human::counted(problems.len() as u64, "problem")))?;
+    if saved.problems_count > 0 {
+        context.say(format_args!("with {}, named above", human::counted(saved.problems_count, "problem")))?;
     }
     Ok(())
 }

@@ -94,6 +94,18 @@ pub fn mode(node: &Node) -> String {
     .collect()
 }
 
+/// What a member is, in words.
+pub fn kind(node: &Node) -> &'static str {
+    match node.kind {
+        NodeKind::File(_) => "file",
+        NodeKind::Directory(_) => "directory",
+        NodeKind::Symlink(_) => "symbolic link",
+        NodeKind::CharDevice { .. } => "character device",
+        NodeKind::BlockDevice { .. } => "block device",
+        NodeKind::Fifo => "FIFO",
+    }
+}
+
 /// A member's name, with its target when it is a link.
 pub fn named(path: &[u8], node: &Node) -> String {
     match &node.kind {

@@ -14,6 +14,12 @@ pub fn path(bytes: &[u8]) -> Value {
     }
 }
 
+/// A path of this host, in the same form.
+pub fn host_path(path: &std::path::Path) -> Value {
+    use std::os::unix::ffi::OsStrExt;
+    self::path(path.as_os_str().as_bytes())
+}
+
 /// An entry, without its notes.
 pub fn entry(id: &EntryId, entry: &Entry) -> Value {
     let (kind, area, base_name) = match &entry.kind {

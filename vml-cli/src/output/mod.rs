@@ -12,6 +12,11 @@ pub fn line(text: impl std::fmt::Display) -> Result<()> {
     Ok(())
 }
 
+/// Tells of trouble on standard error; a reader that has gone does not matter there.
+pub fn complain(text: impl std::fmt::Display) {
+    _ = writeln!(std::io::stderr().lock(), "{text}");
+}
+
 /// Prints one JSON value on a line.
 pub fn value(value: &serde_json::Value) -> Result<()> {
     line(value)

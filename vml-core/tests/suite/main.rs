@@ -4,12 +4,14 @@
 mod corpus;
 mod counting;
 mod damage;
+mod differing;
 mod existing;
+mod faults;
 mod format_page;
+mod hostile;
+mod names;
+mod recipes;
 mod restore;
 mod round_trip;
 mod support;
-mod hostile;
-mod faults;
-mod names;
 mod trouble;

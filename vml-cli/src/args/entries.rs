@@ -1,0 +1,202 @@
+//! Arguments of what works with entries: from `save` to `check`, and the rest.
+
+use clap::Args as ClapArgs;
+use clap_complete::Shell;
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+Files that are as the area's latest entry has them are not read.
+
+Examples:
+  vml save analysis -m 'calibration done'
+  vml save analysis -m 'before the upgrade' --tag stable
+  vml save analysis -m try --dry-run")]
+pub struct SaveArgs {
+    /// The area
+    pub area: String,
+    /// What was done
+    #[arg(long, short)]
+    pub message: String,
+    /// A name for the entry (repeatable)
+    #[arg(long, short, value_name = "NAME")]
+    pub tag: Vec<String>,
+    /// Tell what it would cost and store nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+Examples:
+  vml log
+  vml log analysis -n 5")]
+pub struct LogArgs {
+    /// One area only
+    pub area: Option<String>,
+    /// At most this many entries
+    #[arg(long, short = 'n', value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_count: Option<u32>,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+Examples:
+  vml show analysis@latest
+  vml show --json 3f9a27c1de")]
+pub struct EntryArgs {
+    /// The entry
+    pub entry: String,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+A is added, D is removed, M is modified; what differs stands behind it.
+
+Examples:
+  vml diff analysis@~1 analysis@latest
+  vml diff BASE:debian@12 analysis@latest --path etc")]
+pub struct DiffArgs {
+    /// The older entry
+    pub old: String,
+    /// The newer entry
+    pub new: String,
+    /// Only below this path
+    #[arg(long, value_name = "PATH")]
+    pub path: Option<OsString>,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+Example:
+  vml note analysis@latest 'the plots of the talk are from here'")]
+pub struct NoteArgs {
+    /// The entry
+    pub entry: String,
+    /// The remark
+    pub text: String,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+Examples:
+  vml tag analysis@latest v1.0
+  vml tag analysis@latest stable --force
+  vml tag --remove stable
+  vml tag")]
+pub struct TagArgs {
+    /// The entry; without it the tags are listed
+    #[arg(requires = "name")]
+    pub entry: Option<String>,
+    /// The name
+    pub name: Option<String>,
+    /// Take the name from another entry
+    #[arg(long)]
+    pub force: bool,
+    /// Remove a tag; its entry stays
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["entry", "name", "force"])]
+    pub remove: Option<String>,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+Examples:
+  vml ls analysis@latest
+  vml ls -l analysis@latest:etc
+  vml ls -R stable:home/dev")]
+pub struct LsArgs {
+    /// The entry, and a path in it
+    #[arg(value_name = "ENTRY[:PATH]")]
+    pub target: OsString,
+    /// Mode, owner, size and time as well
+    #[arg(long, short)]
+    pub long: bool,
+    /// Everything below it
+    #[arg(long, short = 'R')]
+    pub recursive: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+Example:
+  vml cat analysis@~1:etc/hosts")]
+pub struct PathArgs {
+    /// The entry and the path in it
+    #[arg(value_name = "ENTRY:PATH")]
+    pub target: OsString,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+Only root can give files to other owners; others build them as their own.
+
+Examples:
+  vml build analysis@latest /srv/guests/copy
+  vml build stable /srv/guests/analysis --delete")]
+pub struct BuildArgs {
+    /// The entry
+    pub entry: String,
+    /// Where to: a new or empty directory, unless --delete is given
+    pub dir: PathBuf,
+    /// Make an existing directory equal: replace what differs, delete what the entry does not have
+    #[arg(long)]
+    pub delete: bool,
+    /// Do not ask before deleting
+    #[arg(long, short)]
+    pub yes: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+A directory's members go into DIR, anything else becomes DIR/NAME.
+
+Examples:
+  vml restore analysis@~1:home/dev/results /tmp/results
+  vml restore v1.0:etc/hosts /tmp")]
+pub struct RestoreArgs {
+    /// The entry and the path in it
+    #[arg(value_name = "ENTRY:PATH")]
+    pub target: OsString,
+    /// Where to: a new or an existing directory; what is there stays unless it is in the way
+    pub dir: PathBuf,
+    /// Delete what the entry does not have there
+    #[arg(long)]
+    pub delete: bool,
+    /// Do not ask before deleting
+    #[arg(long, short)]
+    pub yes: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+Without --data every entry is walked to every chunk it names; with it every byte is read as well.
+
+Examples:
+  vml check
+  vml check --data")]
+pub struct CheckArgs {
+    /// Read every byte of every pack
+    #[arg(long)]
+    pub data: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+Examples:
+  vml completions bash > ~/.local/share/bash-completion/completions/vml
+  vml completions zsh > ~/.zfunc/_vml
+  vml completions fish > ~/.config/fish/completions/vml.fish")]
+pub struct CompletionArgs {
+    /// The shell
+    pub shell: Shell,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+Example:
+  vml demo /var/tmp/vml-demo")]
+pub struct DemoArgs {
+    /// Where to work; kept afterwards [default: a temporary directory, removed afterwards]
+    pub dir: Option<PathBuf>,
+}

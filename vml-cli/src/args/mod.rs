@@ -1,0 +1,94 @@
+//! What can be typed. Parsing validates and does nothing.
+
+mod entries;
+mod places;
+
+pub use entries::*;
+pub use places::*;
+
+use clap::{Args as ClapArgs, Parser, Subcommand};
+use std::path::PathBuf;
+
+/// Version control for virtual machines: save states, see what changed, build them back.
+#[derive(Debug, Parser)]
+#[command(name = "vml", version, max_term_width = 100, after_help = ENTRY_HELP)]
+pub struct Args {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const ENTRY_HELP: &str = "\
+An ENTRY is named by the first digits of its id (at least four), AREA@latest, AREA@~N (N entries
+before the latest), a tag, or BASE:NAME@VERSION.
+
+Exit codes: 0 done, 1 done with problems found, 2 wrong usage, 3 failed.
+
+Examples:
+  vml init
+  vml base add debian@12 --tree /srv/guests/debian12
+  vml area add analysis --tree /srv/guests/analysis --base debian@12
+  vml save analysis -m 'calibration done'
+  vml log analysis
+  vml build analysis@latest /srv/guests/copy";
+
+/// The heading over what every command takes.
+const GLOBAL: &str = "Options of every command";
+
+/// Options of every command.
+#[derive(Debug, Clone, ClapArgs)]
+pub struct Global {
+    /// The repository [default: the user's data folder]
+    #[arg(long, global = true, env = "VML_REPO", hide_env_values = true, value_name = "DIR", help_heading = GLOBAL)]
+    pub repo: Option<PathBuf>,
+    /// Print JSON: one object, or one object a line
+    #[arg(long, global = true, help_heading = GLOBAL)]
+    pub json: bool,
+    /// Print errors only
+    #[arg(long, short, global = true, help_heading = GLOBAL)]
+    pub quiet: bool,
+    /// Threads to use [default: one a core]
+    #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256), help_heading = GLOBAL)]
+    pub threads: Option<u16>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make a repository
+    Init(InitArgs),
+    /// Shared starting states that entries are relative to
+    #[command(subcommand)]
+    Base(BaseCommand),
+    /// Working areas of this host
+    #[command(subcommand)]
+    Area(AreaCommand),
+    /// Save the state of an area as a new entry
+    Save(SaveArgs),
+    /// The logbook: entries, newest first
+    Log(LogArgs),
+    /// What one entry is
+    Show(EntryArgs),
+    /// What changed from one entry to another
+    Diff(DiffArgs),
+    /// Add a remark to an entry
+    Note(NoteArgs),
+    /// Name an entry, or list the names
+    Tag(TagArgs),
+    /// List a directory of an entry
+    Ls(LsArgs),
+    /// Print a file of an entry
+    Cat(PathArgs),
+    /// Build an entry's tree in a directory
+    Build(BuildArgs),
+    /// Bring back one path of an entry
+    Restore(RestoreArgs),
+    /// What the repository holds
+    Stats,
+    /// See whether everything is whole
+    Check(CheckArgs),
+    /// Print a completion script for a shell
+    Completions(CompletionArgs),
+    /// Show the main job on directories of this machine
+    Demo(DemoArgs),
+}

@@ -1,0 +1,17 @@
+//! `vml` as a user types it: the real binary, in a home of its own, one process a command.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod bad_input;
+mod commands;
+mod damage;
+mod demo;
+mod full_disk;
+mod json;
+mod kills;
+mod live_tree;
+mod manual;
+mod odd_names;
+mod places;
+mod side_by_side;
+mod support;
+mod transcript;
