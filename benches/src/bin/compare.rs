@@ -1,0 +1,85 @@
+//! `cargo run --release -p benches --bin compare`: VML beside restic, Borg and rustic; see `docs/benchmarks.md`.
+
+use anyhow::{Context as _, Result};
+use benches::compare::corpus::Corpus;
+use benches::compare::machine::Machine;
+use benches::compare::options::Options;
+use benches::compare::report::{self, ToolInfo};
+use benches::compare::{million, mount, page, run, tools};
+use clap::Parser;
+use serde_json::{Map, Value};
+use std::fs;
+use std::path::Path;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    match compare(&Options::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("compare: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn compare(options: &Options) -> Result<()> {
+    if let Some(repository) = &options.fill_million {
+        return million::fill(repository);
+    }
+    options.check()?;
+    let corpus = options.corpus.as_deref().map(Corpus::open).transpose()?;
+    if corpus.is_some() && !options.inside {
+        // Built before, while cargo still sees the world as it is.
+        if options.tools.iter().any(|tool| tool == "vml") {
+            tools::locate_vml(options)?;
+        }
+        return mount::enter_namespace();
+    }
+    let work = tempfile::Builder::new().prefix("vml-compare-").tempdir_in(&options.work);
+    let work = work.with_context(|| format!("cannot work in {}", options.work.display()))?;
+    let machine = Machine::this();
+    let mut blocks = Vec::new();
+    let mut numbers = Map::new();
+    if let Some(corpus) = corpus {
+        let found = tools::find(options)?;
+        let outcome = run::run(&found, &corpus, options.runs.into(), work.path())?;
+        let infos = found.iter().map(|tool| info(tool.as_ref())).collect::<Result<Vec<_>>>()?;
+        blocks.push(("compare", report::markdown(&machine, &infos, options.runs, is_tmpfs(work.path()), &outcome)));
+        numbers.insert("compare".to_owned(), report::to_json(&machine, &infos, options.runs, &outcome));
+    }
+    if options.log_million {
+        let vml = tools::Vml::new(tools::locate_vml(options)?);
+        let rows = million::run(&vml, work.path())?;
+        blocks.push(("million", format!("{}\n\n{}", report::machine_line(&machine), million::markdown(&rows))));
+        numbers.insert("million".to_owned(), million::to_json(&rows));
+    }
+    write(options, &blocks, numbers)
+}
+
+fn info(tool: &dyn tools::Tool) -> Result<ToolInfo> {
+    Ok(ToolInfo { name: tool.name(), version: tools::version(tool)?, settings: tool.settings(), guarantees: tool.guarantees() })
+}
+
+fn is_tmpfs(path: &Path) -> bool {
+    // Its magic number, see statfs(2).
+    rustix::fs::statfs(path).is_ok_and(|stat| stat.f_type == 0x0102_1994)
+}
+
+/// Prints the blocks, and puts them and the numbers where they were asked for.
+fn write(options: &Options, blocks: &[(&str, String)], numbers: Map<String, Value>) -> Result<()> {
+    for (_, block) in blocks {
+        println!("{block}");
+    }
+    if let Some(path) = &options.markdown {
+        let mut text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+        for (name, block) in blocks {
+            text = page::replace_block(&text, name, block).with_context(|| format!("cannot change {}", path.display()))?;
+        }
+        fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    if let Some(path) = &options.json {
+        let text = serde_json::to_string_pretty(&Value::Object(numbers))?;
+        fs::write(path, text + "\n").with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(())
+}

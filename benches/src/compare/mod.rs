@@ -1,0 +1,22 @@
+//! Compares VML with other tools that store states of directories: the same states, one path, one machine, one run.
+//!
+//! ```text
+//! options   what was asked for            tools     one file a tool: its commands, settings, guarantees
+//! mount     states on one path            measure   one command: wall, CPU, peak memory
+//! corpus    the states, and reading them  machine   what it ran on
+//! run       the order of everything       million   listing a large repository
+//! results   medians and spreads           report    tables, verdicts, JSON      page  the block in the page
+//! ```
+
+pub mod corpus;
+pub mod machine;
+pub mod measure;
+pub mod million;
+pub mod mount;
+pub mod options;
+pub mod page;
+pub mod report;
+pub mod results;
+pub mod run;
+pub mod tools;
+pub mod verdict;

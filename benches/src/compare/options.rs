@@ -1,0 +1,80 @@
+//! What can be asked for.
+
+use anyhow::{Result, bail};
+use clap::Parser;
+use std::path::PathBuf;
+
+/// Compares VML with restic, Borg and rustic on the states of a corpus.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "compare")]
+pub struct Options {
+    /// A directory with trees/{base,w1,w2,w3,v1}: states of a guest
+    #[arg(long, value_name = "DIR")]
+    pub corpus: Option<PathBuf>,
+    /// How often everything is measured; medians are printed
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=99))]
+    pub runs: u16,
+    /// Where repositories and built trees go, best in memory
+    #[arg(long, value_name = "DIR", default_value = "/dev/shm")]
+    pub work: PathBuf,
+    /// Which tools, in this order in the tables
+    #[arg(long, value_delimiter = ',', default_value = "vml,restic,borg,rustic")]
+    pub tools: Vec<String>,
+    /// This vml, instead of one built now
+    #[arg(long, value_name = "FILE")]
+    pub vml: Option<PathBuf>,
+    /// This rustic, instead of the one in PATH
+    #[arg(long, value_name = "FILE")]
+    pub rustic: Option<PathBuf>,
+    /// Write every number here
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Write the tables between the markers of this page
+    #[arg(long, value_name = "FILE")]
+    pub markdown: Option<PathBuf>,
+    /// Measure log, show and check on a repository with a million chunks
+    #[arg(long)]
+    pub log_million: bool,
+    /// Set by the program itself: it runs in a mount namespace of its own
+    #[arg(long, hide = true)]
+    pub inside: bool,
+    /// Set by the program itself: fill this repository with a million chunks and end
+    #[arg(long, hide = true, value_name = "REPOSITORY")]
+    pub fill_million: Option<PathBuf>,
+}
+
+/// What every tool is named.
+const KNOWN: [&str; 4] = ["vml", "restic", "borg", "rustic"];
+
+impl Options {
+    /// Checks what clap cannot.
+    ///
+    /// # Errors
+    /// A sentence that says what to give instead.
+    pub fn check(&self) -> Result<()> {
+        if let Some(unknown) = self.tools.iter().find(|tool| !KNOWN.contains(&tool.as_str())) {
+            bail!("there is no tool {unknown:?}: choose from {}", KNOWN.join(","));
+        }
+        if self.corpus.is_none() && !self.log_million {
+            bail!(
+                "give --corpus DIR, a directory with trees/{{base,w1,w2,w3,v1}}: five states of one guest, each a directory tree; \
+                 or --log-million, which makes its own repository"
+            );
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let parse = |args: &[&str]| Options::parse_from([&["compare"], args].concat()).check().map_err(|error| error.to_string());
+        assert!(parse(&[]).unwrap_err().contains("trees/{base,w1,w2,w3,v1}"));
+        assert!(parse(&["--corpus", "x", "--tools", "vml,zpaq"]).unwrap_err().contains("\"zpaq\""));
+        assert!(parse(&["--corpus", "x", "--tools", "vml,borg"]).is_ok());
+        assert!(parse(&["--log-million"]).is_ok());
+    }
+}

@@ -1,0 +1,69 @@
+//! Borg, <https://www.borgbackup.org>.
+
+use super::{Tool, command, repository};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The `borg` program.
+pub(super) struct Borg {
+    program: PathBuf,
+}
+
+impl Borg {
+    pub(super) fn new(program: PathBuf) -> Self {
+        Self { program }
+    }
+
+    fn command(&self, place: &Path) -> Command {
+        let mut command = command(&self.program, place);
+        command
+            .env("BORG_REPO", repository(place))
+            .env("BORG_BASE_DIR", place.join("home"))
+            .env("BORG_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK", "yes");
+        command
+    }
+}
+
+impl Tool for Borg {
+    fn name(&self) -> &'static str {
+        "borg"
+    }
+
+    fn program(&self) -> &Path {
+        &self.program
+    }
+
+    fn settings(&self) -> &'static str {
+        "`borg init --encryption=none`, `borg create --compression zstd,3`, default files cache (`ctime,size,inode`), caches beside the \
+         repository"
+    }
+
+    fn guarantees(&self) -> &'static str {
+        "Nothing is encrypted here. extract: segment entries are checked by CRC-32, chunks by their SHA-256. save: what was compressed is \
+         not decompressed again."
+    }
+
+    fn init(&self, place: &Path, _mount: &Path) -> Vec<Command> {
+        let mut init = self.command(place);
+        init.args(["init", "--encryption=none"]);
+        vec![init]
+    }
+
+    fn save(&self, place: &Path, mount: &Path, name: &str) -> Command {
+        let mut save = self.command(place);
+        save.args(["create", "--compression", "zstd,3", &format!("::{name}")]).arg(mount);
+        save
+    }
+
+    fn build(&self, place: &Path, name: &str, _later: usize, target: &Path) -> Command {
+        let mut extract = self.command(place);
+        extract.args(["extract", &format!("::{name}")]).current_dir(target);
+        extract
+    }
+
+    fn list(&self, place: &Path) -> Command {
+        let mut list = self.command(place);
+        list.arg("list");
+        list
+    }
+}

@@ -1,0 +1,65 @@
+//! restic, <https://restic.net>.
+
+use super::{Tool, command, repository};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The `restic` program.
+pub(super) struct Restic {
+    program: PathBuf,
+}
+
+impl Restic {
+    pub(super) fn new(program: PathBuf) -> Self {
+        Self { program }
+    }
+
+    fn command(&self, place: &Path) -> Command {
+        let mut command = command(&self.program, place);
+        command.env("RESTIC_PASSWORD", "compare").env("RESTIC_REPOSITORY", repository(place)).env("RESTIC_CACHE_DIR", place.join("cache"));
+        command
+    }
+}
+
+impl Tool for Restic {
+    fn name(&self) -> &'static str {
+        "restic"
+    }
+
+    fn program(&self) -> &Path {
+        &self.program
+    }
+
+    fn settings(&self) -> &'static str {
+        "`restic init --repository-version 2`, default compression (`auto`), cache beside the repository"
+    }
+
+    fn guarantees(&self) -> &'static str {
+        "Always encrypts and authenticates (AES-256-CTR, Poly1305). restore: every blob is authenticated and compared with its SHA-256. \
+         save: what was compressed is not decompressed again."
+    }
+
+    fn init(&self, place: &Path, _mount: &Path) -> Vec<Command> {
+        let mut init = self.command(place);
+        init.args(["init", "--repository-version", "2"]);
+        vec![init]
+    }
+
+    fn save(&self, place: &Path, mount: &Path, name: &str) -> Command {
+        let mut save = self.command(place);
+        save.args(["backup", "--quiet", "--tag", name]).arg(mount);
+        save
+    }
+
+    fn build(&self, place: &Path, name: &str, _later: usize, target: &Path) -> Command {
+        let mut restore = self.command(place);
+        restore.args(["restore", "latest", "--quiet", "--tag", name, "--target"]).arg(target);
+        restore
+    }
+
+    fn list(&self, place: &Path) -> Command {
+        let mut list = self.command(place);
+        list.arg("snapshots");
+        list
+    }
+}

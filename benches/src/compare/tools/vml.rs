@@ -1,0 +1,102 @@
+//! VML itself.
+
+use super::{Tool, command, repository};
+use crate::compare::options::Options;
+use anyhow::{Context as _, Result, bail};
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The area's name in every repository.
+pub const AREA: &str = "work";
+
+/// The `vml` program.
+#[derive(Debug, Clone)]
+pub struct Vml {
+    program: PathBuf,
+}
+
+/// `--vml`, else the program built beside this one.
+///
+/// # Errors
+/// When it cannot be built, or this program is no release build.
+pub fn locate(options: &Options) -> Result<PathBuf> {
+    if let Some(program) = &options.vml {
+        return program.canonicalize().with_context(|| format!("cannot find {}", program.display()));
+    }
+    let own = env::current_exe().context("cannot find this program's own file")?;
+    let dir = own.parent().context("this program's file has no directory")?;
+    let program = dir.join("vml");
+    // Built before the namespace was entered; the second start finds it.
+    if options.inside && program.is_file() {
+        return Ok(program);
+    }
+    if !dir.ends_with("release") {
+        bail!("this is no release build: run it with `cargo run --release -p benches --bin compare`, or give --vml FILE");
+    }
+    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../Cargo.toml");
+    let status = Command::new(cargo).args(["build", "--release", "-p", "vml-cli", "--manifest-path"]).arg(manifest).status();
+    if !status.context("cannot start cargo")?.success() || !program.is_file() {
+        bail!("vml could not be built");
+    }
+    Ok(program)
+}
+
+impl Vml {
+    /// The program at this path.
+    pub fn new(program: PathBuf) -> Self {
+        Self { program }
+    }
+
+    /// `vml` with its repository and its areas in `place`.
+    pub fn command(&self, place: &Path) -> Command {
+        let mut command = command(&self.program, place);
+        command.env("VML_HOME", place.join("home")).env("VML_REPO", repository(place));
+        command
+    }
+}
+
+impl Tool for Vml {
+    fn name(&self) -> &'static str {
+        "vml"
+    }
+
+    fn program(&self) -> &Path {
+        &self.program
+    }
+
+    fn settings(&self) -> &'static str {
+        "`vml init` with its defaults, `vml area add … --no-default-exclude`"
+    }
+
+    fn guarantees(&self) -> &'static str {
+        "save: every frame is decompressed and compared with its chunks' BLAKE3 before its pack is published. build: every chunk is \
+         compared with its BLAKE3. Nothing is encrypted."
+    }
+
+    fn init(&self, place: &Path, mount: &Path) -> Vec<Command> {
+        let (mut init, mut area) = (self.command(place), self.command(place));
+        init.arg("init");
+        area.args(["area", "add", AREA, "--no-default-exclude", "--tree"]).arg(mount);
+        vec![init, area]
+    }
+
+    fn save(&self, place: &Path, _mount: &Path, name: &str) -> Command {
+        let mut save = self.command(place);
+        save.args(["save", AREA, "-m", name, "--tag", name]);
+        save
+    }
+
+    fn build(&self, place: &Path, name: &str, _later: usize, target: &Path) -> Command {
+        let mut build = self.command(place);
+        build.args(["build", name]).arg(target);
+        build
+    }
+
+    fn list(&self, place: &Path) -> Command {
+        let mut log = self.command(place);
+        log.arg("log");
+        log
+    }
+}

@@ -1,0 +1,35 @@
+//! What must hold for any bytes that a decoder is given: it never panics, and what it accepts is the one encoding of
+//! what it understood.
+//!
+//! Each check is a function over bytes, called by a fuzz target with the inputs of libFuzzer and by `cargo test` with the
+//! files in `testdata/fuzz`. Most formats end or begin with a checksum that no fuzzer guesses, so each input is tried
+//! as it is, and again with its checksums made right ([`seal`]). A failed check is a panic.
+
+mod chunk;
+mod core;
+pub mod seal;
+pub mod seeds;
+
+pub use self::chunk::{frame, index_segment, pack_footer};
+pub use self::core::{config_record, entry_record, listing_block, recipe_node};
+
+/// A check, by the name of its fuzz target.
+pub struct Target {
+    /// The target's name, which is the name of its directory of inputs.
+    pub name: &'static str,
+    /// Tries one input.
+    pub check: fn(&[u8]),
+    /// Makes the inputs to begin with, by name.
+    pub seeds: fn() -> Vec<seeds::Seed>,
+}
+
+/// Every target.
+pub const TARGETS: [Target; 7] = [
+    Target { name: "pack_footer", check: pack_footer, seeds: seeds::pack_footer },
+    Target { name: "index_segment", check: index_segment, seeds: seeds::index_segment },
+    Target { name: "frame", check: frame, seeds: seeds::frame },
+    Target { name: "recipe_node", check: recipe_node, seeds: seeds::recipe_node },
+    Target { name: "listing_block", check: listing_block, seeds: seeds::listing_block },
+    Target { name: "entry_record", check: entry_record, seeds: seeds::entry_record },
+    Target { name: "config_record", check: config_record, seeds: seeds::config_record },
+];

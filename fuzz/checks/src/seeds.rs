@@ -1,0 +1,184 @@
+//! Small inputs to begin with, each the real encoding of something; `cargo run -p fuzz-checks --example seeds` writes them.
+
+use vml_chunk::codec::encode_record;
+use vml_chunk::frame::{FrameBuilder, FrameEncoder};
+use vml_chunk::index::{SegmentPack, build_segment};
+use vml_chunk::pack::{Footer, FooterChunk, FooterFrame};
+use vml_chunk::{ChunkId, ChunkerParams, PackId, PackKind};
+use vml_core::entry::{BaseRef, Cost, EntryKind, Fact, Owner, Part, TreePart};
+use vml_core::recipe::{Node as RecipeNode, NodeRef, Piece, Recipe, Root};
+use vml_core::repository::{CONFIG_RECORD, Config, Features};
+use vml_core::tree::{Block, Content, LeftOut, LeftOutReason, Node, NodeKind, Timestamp, TreeStats};
+use vml_core::{Entry, EntryId};
+
+/// A name and the bytes.
+pub type Seed = (&'static str, Vec<u8>);
+
+fn id(number: u8) -> ChunkId {
+    ChunkId::of(&[number])
+}
+
+fn footer_of(kind: PackKind, frames: &[&[u32]], first: u8) -> (Footer, u64) {
+    let mut footer = Footer { kind, frames: Vec::new(), chunks: Vec::new() };
+    let (mut offset, mut number) = (16, first);
+    for lens in frames {
+        let plain_len = lens.iter().sum();
+        footer.frames.push(FooterFrame {
+            offset,
+            stored_len: 24 + plain_len / 2,
+            plain_len,
+            chunk_count: u32::try_from(lens.len()).expect("few"),
+        });
+        offset += 24 + plain_len / 2;
+        for len in *lens {
+            footer.chunks.push(FooterChunk { id: id(number), len: *len });
+            number += 1;
+        }
+    }
+    (footer, u64::from(offset))
+}
+
+/// Footers of an empty pack, a small one and one of metadata.
+pub fn pack_footer() -> Vec<Seed> {
+    let encode = |(footer, offset): (Footer, u64)| footer.encode(offset);
+    vec![
+        ("empty", encode(footer_of(PackKind::Data, &[], 0))),
+        ("two-frames", encode(footer_of(PackKind::Data, &[&[100, 200], &[0, 70_000, 3]], 0))),
+        ("meta", encode(footer_of(PackKind::Meta, &[&[5]], 9))),
+    ]
+}
+
+/// Segments over nothing, over one chunk, and over two packs with a fan-out.
+pub fn index_segment() -> Vec<Seed> {
+    let build = |footers: &[(Footer, u64)]| {
+        let packs: Vec<SegmentPack<'_>> =
+            footers.iter().map(|(footer, offset)| SegmentPack { id: PackId::of(&offset.to_le_bytes()), len: *offset, footer }).collect();
+        build_segment(&packs).expect("few rows")
+    };
+    let many = [1_u32; 40];
+    vec![
+        ("empty", build(&[])),
+        ("one", build(&[footer_of(PackKind::Meta, &[&[5]], 9)])),
+        ("fan-out", build(&[footer_of(PackKind::Data, &[&many[..20], &many[20..]], 0), footer_of(PackKind::Meta, &[&[8, 9]], 39)])),
+    ]
+}
+
+/// Compressed and raw frames.
+pub fn frame() -> Vec<Seed> {
+    let seal = |chunks: &[&[u8]]| {
+        let mut builder = FrameBuilder::default();
+        chunks.iter().for_each(|chunk| builder.push(ChunkId::of(chunk), chunk));
+        FrameEncoder::new(3).and_then(|mut encoder| encoder.seal(builder)).expect("chunks with their ids").bytes
+    };
+    vec![
+        ("zstd", seal(&[&[b'a'; 400], b"a line of text and a line of text\n"])),
+        ("raw", seal(&[b"\x01\x9f\x33\xe0short"])),
+        ("empty-chunk", seal(&[b"", b"x"])),
+    ]
+}
+
+fn pieces() -> Vec<Piece> {
+    vec![Piece::Data { id: id(1), len: 8192 }, Piece::Zero { len: 300 }, Piece::Hole { len: 1 << 40 }, Piece::Data { id: id(2), len: 7 }]
+}
+
+fn recipe() -> Recipe {
+    Recipe { len: pieces().iter().map(Piece::len).sum(), root: Root::Pieces(pieces()) }
+}
+
+fn deep_recipe() -> Recipe {
+    let nodes = vec![NodeRef { id: id(3), len: 1 << 20, node_len: 4000 }, NodeRef { id: id(4), len: 77, node_len: 36 }];
+    Recipe { len: (1 << 20) + 77, root: Root::Nodes { depth: 2, nodes } }
+}
+
+/// A leaf and a node above leaves.
+pub fn recipe_node() -> Vec<Seed> {
+    let Root::Nodes { nodes, .. } = deep_recipe().root else { return Vec::new() };
+    vec![("leaf", RecipeNode::Leaf(pieces()).encode()), ("inner", RecipeNode::Inner(nodes).encode())]
+}
+
+fn node(name: &str, kind: NodeKind) -> Node {
+    Node {
+        name: name.as_bytes().to_vec(),
+        mode: 0o4755,
+        uid: 1000,
+        gid: 100_000,
+        mtime: Timestamp { seconds: 1_700_000_000, nanoseconds: 123_456_789 },
+        xattrs: Vec::new(),
+        link: None,
+        kind,
+    }
+}
+
+/// Every kind of member; attributes and links; one that comes before 1970.
+pub fn listing_block() -> Vec<Seed> {
+    let kinds = [
+        node("a", NodeKind::File(Content::Inline(b"hello".to_vec()))),
+        node("b", NodeKind::File(Content::Recipe(recipe()))),
+        node("c", NodeKind::Directory(deep_recipe())),
+        node("d", NodeKind::Symlink(b"../a".to_vec())),
+        node("e", NodeKind::CharDevice { major: 1, minor: 3 }),
+        node("f", NodeKind::BlockDevice { major: 259, minor: 70_000 }),
+        node("g", NodeKind::Fifo),
+    ];
+    let mut linked = node("\u{1b}[31m", NodeKind::File(Content::Inline(Vec::new())));
+    linked.xattrs = vec![(b"security.capability".to_vec(), vec![1, 0, 0, 2]), (b"user.x".to_vec(), Vec::new())];
+    linked.link = Some(b"usr/bin/first".to_vec());
+    linked.mtime = Timestamp { seconds: -1, nanoseconds: 999_999_999 };
+    vec![("kinds", Block::encode(&kinds)), ("attributes", Block::encode(&[linked]))]
+}
+
+/// A base and a state that is relative to it.
+pub fn entry_record() -> Vec<Seed> {
+    let base = Entry {
+        kind: EntryKind::Base { name: "debian".to_owned(), version: "12.5".to_owned() },
+        parents: Vec::new(),
+        base: None,
+        time_ms: 1_700_000_000_000,
+        author: "me@host".to_owned(),
+        message: String::new(),
+        tags: Vec::new(),
+        parts: Vec::new(),
+        cost: Cost::default(),
+        facts: Vec::new(),
+    };
+    let tree = TreePart {
+        root: node("", NodeKind::Directory(recipe())),
+        witness: deep_recipe(),
+        users: vec![Owner { id: 0, name: "root".to_owned() }],
+        groups: vec![Owner { id: 100_000, name: "dev".to_owned() }],
+        stats: TreeStats { files_count: 3, bytes: 1 << 33, ..TreeStats::default() },
+        exclude: vec!["*.o".to_owned()],
+        left_out: vec![LeftOut { path: b"run/socket".to_vec(), members_count: 0, reason: LeftOutReason::Socket }],
+        left_out_more_count: 1,
+    };
+    let state = Entry {
+        kind: EntryKind::State { area: "work".to_owned() },
+        parents: vec![EntryId::of(b"parent")],
+        base: Some(BaseRef { name: "debian".to_owned(), version: "12.5".to_owned(), entry: EntryId::of(b"base") }),
+        time_ms: -1,
+        message: "done\nfor today".to_owned(),
+        tags: vec!["v1.0".to_owned()],
+        parts: vec![Part::Tree(Box::new(tree))],
+        cost: Cost { new_chunks_count: 12, new_bytes: 70_000, stored_bytes: 30_000, elapsed_ms: 250 },
+        facts: vec![Fact { name: "guest.os".to_owned(), value: "debian 12".to_owned() }],
+        ..base.clone()
+    };
+    vec![("base", base.encode().1), ("state", state.encode().1)]
+}
+
+/// Configurations with both chunkers; every setting is written out, since a seed must not change with a default.
+pub fn config_record() -> Vec<Seed> {
+    let fastcdc = Config {
+        id: [7; 16],
+        created_ms: 1_700_000_000_000,
+        chunker: ChunkerParams::FastCdc2020 { min_len: 2 << 10, avg_len: 8 << 10, max_len: 64 << 10, normalization: 1, seed: 0 },
+        frame_len: 1 << 20,
+        level: 3,
+        inline_max: 512,
+        features: Features::default(),
+    };
+    let mut fixed = fastcdc.clone();
+    fixed.chunker = ChunkerParams::Fixed { len: 4096 };
+    fixed.features.write = vec!["unheard-of".to_owned()];
+    vec![("fastcdc", encode_record(CONFIG_RECORD, &fastcdc)), ("fixed", encode_record(CONFIG_RECORD, &fixed))]
+}
