@@ -45,6 +45,8 @@ pub const CHUNK_MAX_LEN: usize = (1 << 24) - 1;
 pub const FRAME_TARGET_MIN: usize = 64 << 10;
 /// See [`FRAME_TARGET_MIN`].
 pub const FRAME_TARGET_MAX: usize = 8 << 20;
+/// A frame of metadata aims at no more: listing one directory should not decompress those of thousands.
+pub const META_FRAME_LEN: usize = 1 << 20;
 /// Largest plain size of a frame: one chunk may overshoot the target, and offsets have three bytes.
 pub const FRAME_MAX_LEN: usize = (1 << 24) - 1;
 /// Most chunks in a frame.

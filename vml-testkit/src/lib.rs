@@ -4,6 +4,6 @@
 
 pub mod backend_suite;
 pub mod faulty;
-pub mod noise;
 pub mod nobody;
+pub mod noise;
 pub mod trees;

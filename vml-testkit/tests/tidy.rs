@@ -84,7 +84,8 @@ fn crates_import_downward_only() {
             let text = fs::read_to_string(&path).unwrap();
             for other in ["vml_chunk", "vml_core", "vml_hv", "vml_cli", "vml_testkit"] {
                 let own = name.replace('-', "_");
-                let named = text.lines().filter(|line| !line.trim_start().starts_with("//")).any(|line| line.contains(&format!("{other}::")));
+                let named =
+                    text.lines().filter(|line| !line.trim_start().starts_with("//")).any(|line| line.contains(&format!("{other}::")));
                 assert!(!named || other == own || allowed.contains(&other), "{} names {other}", path.display());
             }
         }

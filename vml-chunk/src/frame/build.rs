@@ -2,15 +2,19 @@
 
 use super::{Codec, FrameDecoder};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{FRAME_CHUNK_LEN, FRAME_HEADER_LEN, FRAME_MAGIC, FRAME_MAX_CHUNKS, FRAME_MAX_LEN, push_u24};
+use crate::format::{FRAME_CHUNK_LEN, FRAME_HEADER_LEN, FRAME_MAGIC, FRAME_MAX_CHUNKS, FRAME_MAX_LEN, FRAME_TARGET_MAX, push_u24};
 use crate::id::ChunkId;
 use zstd_safe::{CCtx, CParameter};
 
-/// Levels at which zstd finds matches through a hash table of rows.
+/// The window spans the largest frame; zstd narrows it to the frame at hand.
+const WINDOW_LOG: u32 = FRAME_TARGET_MAX.ilog2();
+/// zstd's own tables are made for less than a frame, or for more than a core's cache: these were measured for frames of
+/// 2 and 4 MiB (`docs/storage.md`). Levels that look matches up in two tables.
+const DOUBLE_LEVELS: std::ops::RangeInclusive<i32> = 3..=4;
+/// Levels that look them up in rows.
 const ROW_LEVELS: std::ops::RangeInclusive<i32> = 5..=8;
-/// The table's size there, a mebibyte with its tags: it stays in a core's own cache, which makes level 5 a tenth faster
-/// for 0.3 % more bytes (`docs/storage.md`). zstd's own choice is twice as large.
-const ROW_HASH_LOG: u32 = 18;
+const HASH_LOG: u32 = 18;
+const DOUBLE_CHAIN_LOG: u32 = 17;
 
 /// Chunks on their way into one frame.
 #[derive(Default)]
@@ -68,8 +72,12 @@ impl FrameEncoder {
         }
         let mut context = CCtx::create();
         let mut parameters = vec![CParameter::CompressionLevel(level), CParameter::ContentSizeFlag(true), CParameter::DictIdFlag(false)];
-        if ROW_LEVELS.contains(&level) {
-            parameters.push(CParameter::HashLog(ROW_HASH_LOG));
+        parameters.push(CParameter::WindowLog(WINDOW_LOG));
+        if DOUBLE_LEVELS.contains(&level) || ROW_LEVELS.contains(&level) {
+            parameters.push(CParameter::HashLog(HASH_LOG));
+        }
+        if DOUBLE_LEVELS.contains(&level) {
+            parameters.push(CParameter::ChainLog(DOUBLE_CHAIN_LOG));
         }
         for parameter in parameters {
             context

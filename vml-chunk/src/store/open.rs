@@ -17,7 +17,7 @@ pub(super) const SEGMENT_BATCH: usize = 500_000;
 /// How a store writes and how much memory it may use.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoreOptions {
-    /// Plain bytes a frame aims at: 64 KiB to 8 MiB.
+    /// Plain bytes a frame aims at: 64 KiB to 8 MiB; frames of metadata at most [`META_FRAME_LEN`](crate::format::META_FRAME_LEN).
     pub frame_len: usize,
     /// zstd level, 1 to 19.
     pub level: i32,
@@ -28,10 +28,10 @@ pub struct StoreOptions {
 }
 
 impl Default for StoreOptions {
-    /// Frames of 2 MiB at level 5, a thread a core, 64 MiB of cache.
+    /// Frames of 4 MiB at level 3, a thread a core, 64 MiB of cache.
     fn default() -> Self {
         let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        Self { frame_len: 2 << 20, level: 5, threads, cache_len: 64 << 20 }
+        Self { frame_len: 4 << 20, level: 3, threads, cache_len: 64 << 20 }
     }
 }
 

@@ -5,7 +5,7 @@ use super::open::{SEGMENT_BATCH, add_segment};
 use crate::backend::PutOutcome;
 use crate::chunker::Chunker;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::CHUNK_MAX_LEN;
+use crate::format::{CHUNK_MAX_LEN, META_FRAME_LEN};
 use crate::frame::{FrameBuilder, FrameEncoder, SealedFrame};
 use crate::id::{ChunkId, PackId};
 use crate::index::{INDEX_DIR, Segment, merge_candidates, merge_segments};
@@ -88,6 +88,10 @@ impl StoreWriter<'_> {
         Ok(ChunkWriter {
             writer: self,
             kind,
+            frame_len: match kind {
+                PackKind::Data => self.store.options.frame_len,
+                PackKind::Meta => self.store.options.frame_len.min(META_FRAME_LEN),
+            },
             frame: FrameBuilder::default(),
             encoder: FrameEncoder::new(self.store.options.level)?,
             buffer: Vec::new(),
@@ -269,6 +273,7 @@ pub(super) struct Helpers {
 pub struct ChunkWriter<'w> {
     writer: &'w StoreWriter<'w>,
     kind: PackKind,
+    frame_len: usize,
     frame: FrameBuilder,
     encoder: FrameEncoder,
     buffer: Vec<u8>,
@@ -293,7 +298,7 @@ impl ChunkWriter<'_> {
         if self.writer.claim(&id) {
             counters.new_chunks.fetch_add(1, Ordering::Relaxed);
             counters.new_bytes.fetch_add(u64::from(len), Ordering::Relaxed);
-            if self.frame.is_full_for(bytes.len(), self.writer.store.options.frame_len) {
+            if self.frame.is_full_for(bytes.len(), self.frame_len) {
                 self.seal()?;
             }
             self.frame.push(id, bytes);

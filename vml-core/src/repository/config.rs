@@ -50,8 +50,8 @@ impl Config {
             id,
             created_ms,
             chunker: ChunkerParams::default(),
-            frame_len: 2 << 20,
-            level: 5,
+            frame_len: 4 << 20,
+            level: 3,
             inline_max: 512,
             features: Features::default(),
         }

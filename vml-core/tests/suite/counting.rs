@@ -41,7 +41,8 @@ fn a_second_save_of_an_unchanged_tree_reads_no_file_and_writes_no_pack_and_no_se
             assert_eq!(counter.published(dir), [""; 0]);
         }
         assert_eq!(counter.published("entries").len(), 1);
-        let of_data = counter.operations().iter().filter(|operation| operation.name == "read_at" && operation.key.starts_with("data/")).count();
+        let of_data =
+            counter.operations().iter().filter(|operation| operation.name == "read_at" && operation.key.starts_with("data/")).count();
         assert_eq!(of_data, 0, "file content is not looked at");
     }
 }

@@ -1,7 +1,9 @@
 //! Every kind of file of a repository deleted, cut, or with a bit flipped, against everything that is done with a repository:
 //! a clear error or a named problem, never a panic, never wrong bytes, and what is not damaged is not affected.
 
-use crate::support::{assert_equal, assert_whole, build, copy_of, init, keys, memory, open, overwrite, problems_of_check, read, restoring, save};
+use crate::support::{
+    assert_equal, assert_whole, build, copy_of, init, keys, memory, open, overwrite, problems_of_check, read, restoring, save,
+};
 use crate::support::{let_files_age, subdir, temp, try_save};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -76,9 +78,9 @@ enum Damage {
 
 fn damages(rng: &mut Rng, len: usize) -> Vec<Damage> {
     let mut all = vec![Damage::Delete];
-    all.extend([0, 1, 27, 28, len / 2, len - 1].map(|len| Damage::Cut(len)));
-    all.extend([0, 5, 6, 7, 9].map(|byte| Damage::Flip(byte * 8)));
-    all.extend((0..8).map(|_| Damage::Flip(rng.below(len * 8))));
+    all.extend([0, 1, 27, 28, len / 2, len - 1].map(Damage::Cut));
+    all.extend([0, 6, 9].map(|byte| Damage::Flip(byte * 8)));
+    all.extend((0..6).map(|_| Damage::Flip(rng.below(len * 8))));
     all.extend((0..3).map(|_| Damage::Flip((len - 1 - rng.below(64.min(len))) * 8)));
     all
 }

@@ -1,6 +1,8 @@
 //! Every operation of a save made to fail, once and from then on: what was saved before is unharmed, and the next save is whole.
 
-use crate::support::{OPTIONS, assert_equal, assert_whole, build_new, copy_of, init, let_files_age, memory, open, request, save, subdir, temp};
+use crate::support::{
+    OPTIONS, assert_equal, assert_whole, build_new, copy_of, init, let_files_age, memory, open, request, save, subdir, temp,
+};
 use std::fs;
 use std::sync::Arc;
 use vml_core::entry::EntryKind;
@@ -33,9 +35,7 @@ fn a_fault_at_any_operation_of_a_save_loses_no_entry() {
     fs::write(tree.join("new"), incompressible(10, 100)).unwrap();
     let tags = ["tagged".to_owned()];
     let exclude = Exclude::default();
-    let save_once = |repository: &Repository| {
-        repository.save(SaveRequest { tags: &tags, ..request("work", &tree, &exclude) }, &NoMonitor)
-    };
+    let save_once = |repository: &Repository| repository.save(SaveRequest { tags: &tags, ..request("work", &tree, &exclude) }, &NoMonitor);
     for repeat in [Repeat::Once, Repeat::Forever] {
         for effect in [Effect::Nothing, Effect::Done] {
             let mut at = 0;
@@ -134,7 +134,8 @@ fn a_base_is_made_once_and_a_tag_is_given_once() {
     let tree = subdir(&dir, "tree");
     let repository = init(&memory());
     let exclude = Exclude::default();
-    let base = || SaveRequest { kind: EntryKind::Base { name: "debian".to_owned(), version: "12".to_owned() }, ..request("", &tree, &exclude) };
+    let base =
+        || SaveRequest { kind: EntryKind::Base { name: "debian".to_owned(), version: "12".to_owned() }, ..request("", &tree, &exclude) };
     let first = repository.save(base(), &NoMonitor).unwrap();
     assert_eq!(repository.save(base(), &NoMonitor).unwrap_err().kind(), ErrorKind::AlreadyExists);
     let tags = ["one".to_owned()];

@@ -102,9 +102,11 @@ fn print_examples() {
         link: None,
         kind,
     };
-    let listing = Block::encode(&[node(b"a", NodeKind::File(Content::Inline(b"hi\n".to_vec()))), node(b"l", NodeKind::Symlink(b"a".to_vec()))]);
+    let listing =
+        Block::encode(&[node(b"a", NodeKind::File(Content::Inline(b"hi\n".to_vec()))), node(b"l", NodeKind::Symlink(b"a".to_vec()))]);
     show("listing", &listing);
-    let pieces = vec![Piece::Data { id: vml_chunk::ChunkId::of(b"hello"), len: 5 }, Piece::Zero { len: 4096 }, Piece::Hole { len: 1 << 20 }];
+    let pieces =
+        vec![Piece::Data { id: vml_chunk::ChunkId::of(b"hello"), len: 5 }, Piece::Zero { len: 4096 }, Piece::Hole { len: 1 << 20 }];
     show("recipe-node", &recipe::Node::Leaf(pieces).encode());
     let block = Piece::Data { id: vml_chunk::ChunkId::of(&listing), len: u32::try_from(listing.len()).unwrap() };
     let root = Node { mode: 0o755, ..node(b"", NodeKind::Directory(Recipe { len: block.len(), root: Root::Pieces(vec![block]) })) };

@@ -2,13 +2,13 @@
 
 use crate::support::{OPTIONS, config, init, memory, open, overwrite, read, save, subdir, temp};
 use std::sync::Arc;
+use vml_chunk::codec::{RecordKind, encode_record};
 use vml_core::entry::EntryKind;
 use vml_core::monitor::NoMonitor;
 use vml_core::refs::{RefKind, check_name, split_base};
 use vml_core::repository::{CONFIG_RECORD, Features, SaveRequest};
 use vml_core::tree::Exclude;
 use vml_core::{Backend, Config, Entry, EntryId, ErrorKind, Repository};
-use vml_chunk::codec::{RecordKind, encode_record};
 
 struct Named {
     backend: Arc<dyn Backend>,

@@ -13,7 +13,7 @@ fn root_of(repository: &Repository, id: &EntryId) -> Node {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, max_shrink_iters: 40, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 16, failure_persistence: None, max_shrink_iters: 40, ..ProptestConfig::default() })]
 
     #[test]
     fn a_built_tree_is_the_saved_one(seed: u64, count in 0_usize..90) {

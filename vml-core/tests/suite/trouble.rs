@@ -168,11 +168,8 @@ fn a_name_that_is_gone_before_it_is_looked_at_is_named() {
 #[test]
 fn a_directory_that_vanishes_or_becomes_something_else_is_named() {
     type Maker = fn(&Path);
-    let makers: [(&str, Maker); 3] = [
-        ("nothing", |_| {}),
-        ("a file", |path| fs::write(path, b"file").unwrap()),
-        ("a link", |path| symlink("/etc", path).unwrap()),
-    ];
+    let makers: [(&str, Maker); 3] =
+        [("nothing", |_| {}), ("a file", |path| fs::write(path, b"file").unwrap()), ("a link", |path| symlink("/etc", path).unwrap())];
     for (what, make) in makers {
         let (repository, dir, saved, problems) = saved_again_during(move |tree| {
             // Renamed, because its own name is what the walk has seen already.
@@ -221,7 +218,10 @@ fn a_directory_replaced_by_a_link_after_it_was_listed_is_not_followed() {
 }
 
 /// Saves a large file while `write` is called on it for every frame that is stored, up to `times` times.
-fn saved_while_writing(times: usize, write: impl Fn(&Path) + Send + Sync + 'static) -> (Repository, PathBuf, tempfile::TempDir, Saved, Vec<Problem>) {
+fn saved_while_writing(
+    times: usize,
+    write: impl Fn(&Path) + Send + Sync + 'static,
+) -> (Repository, PathBuf, tempfile::TempDir, Saved, Vec<Problem>) {
     let dir = temp();
     let tree = subdir(&dir, "tree");
     let path = tree.join("busy");
@@ -275,7 +275,8 @@ fn a_file_that_keeps_changing_is_saved_as_last_seen_and_named() {
 
 #[test]
 fn a_file_that_is_cut_while_it_is_read_is_saved_as_what_is_left() {
-    let (repository, path, dir, saved, problems) = saved_while_writing(1, |path| File::options().write(true).open(path).unwrap().set_len(5).unwrap());
+    let (repository, path, dir, saved, problems) =
+        saved_while_writing(1, |path| File::options().write(true).open(path).unwrap().set_len(5).unwrap());
     assert_eq!(problems, []);
     assert_eq!(fs::read(build_new(&repository, &saved.id).path().join("busy")).unwrap(), fs::read(path).unwrap());
     assert_next_is_whole(&repository, &dir);

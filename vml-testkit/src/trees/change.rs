@@ -10,7 +10,6 @@ use std::path::{Path, PathBuf};
 
 /// Makes `count` changes below `root`; some of them meet the same member, and some find nothing to change.
 pub fn change_tree(root: &Path, rng: &mut Rng, count: usize, able: &Able) {
-    // A tree may have been made read-only all over; whoever works in it opens what he works on.
     for _ in 0..count {
         let all = walk(root);
         let any = |rng: &mut Rng, wanted: &dyn Fn(&fs::Metadata) -> bool| -> Option<PathBuf> {
@@ -22,6 +21,7 @@ pub fn change_tree(root: &Path, rng: &mut Rng, count: usize, able: &Able) {
         let other = any(rng, &|meta| !meta.is_dir());
         let new = directory.join(any_name(rng, able));
         let new = if new.as_os_str().len() > 3000 { root.join("new") } else { new };
+        // A tree may have been made read-only all over; whoever works in it opens what he works on.
         if !able.root {
             open_up(&directory);
             file.iter().chain(&other).for_each(|path| open_up(path.parent().unwrap()));
@@ -39,7 +39,9 @@ pub fn change_tree(root: &Path, rng: &mut Rng, count: usize, able: &Able) {
                 let (seconds, nanoseconds) = any_time(rng, able);
                 set_mtime(&path, seconds, nanoseconds).unwrap();
             }
-            (4, Some(file), _) => fs::set_permissions(file, Permissions::from_mode(0o600 + u32::try_from(rng.below(0o200)).unwrap())).unwrap(),
+            (4, Some(file), _) => {
+                fs::set_permissions(file, Permissions::from_mode(0o600 + u32::try_from(rng.below(0o200)).unwrap())).unwrap();
+            }
             (5, _, Some(path)) => add_xattrs(&path, rng, able),
             (6, _, _) => add_xattrs(&directory, rng, able),
             (7, _, Some(path)) if new.symlink_metadata().is_err() => fs::rename(path, new).unwrap(),

@@ -18,7 +18,7 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
-/// Every path below `root`, directories before what is in them, in the order of names; links are not followed.
+/// Every path below `root`, a directory before what is in it; links are not followed. The same for equal trees.
 pub fn walk(root: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut waiting = vec![root.to_path_buf()];
