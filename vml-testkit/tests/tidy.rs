@@ -1,6 +1,6 @@
 //! The structure, held by a test: imports go one way only, and no file grows without being noticed.
 
-#![allow(missing_docs)]
+#![allow(clippy::unwrap_used, missing_docs)]
 
 use std::fs;
 use std::path::{Path, PathBuf};
