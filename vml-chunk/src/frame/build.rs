@@ -4,7 +4,7 @@ use super::{Codec, FrameDecoder};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{FRAME_CHUNK_LEN, FRAME_HEADER_LEN, FRAME_MAGIC, FRAME_MAX_CHUNKS, FRAME_MAX_LEN, FRAME_TARGET_MAX, push_u24};
 use crate::id::ChunkId;
-use zstd_safe::{CCtx, CParameter};
+use zstd::zstd_safe::{self, CCtx, CParameter};
 
 /// The window spans the largest frame; zstd narrows it to the frame at hand.
 const WINDOW_LOG: u32 = FRAME_TARGET_MAX.ilog2();

@@ -4,7 +4,7 @@ use super::Codec;
 use super::build::head_sum;
 use crate::error::{Error, Result};
 use crate::format::{FRAME_CHUNK_LEN, FRAME_HEADER_LEN, FRAME_MAGIC, FRAME_MAX_CHUNKS, FRAME_MAX_LEN, u16_at, u24_at, u32_at};
-use zstd_safe::DCtx;
+use zstd::zstd_safe::{self, DCtx};
 
 /// What stands before a frame's payload.
 #[derive(Debug, Clone, PartialEq, Eq)]
