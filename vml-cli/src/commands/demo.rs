@@ -53,9 +53,10 @@ pub fn run(context: &Context, args: &DemoArgs) -> Result<Outcome> {
         bail!("the built tree differs from the guest in {}", human::counted(comparison.differences.len() as u64, "place"));
     }
     context.say(format_args!(
-        "equal: {} with {}, content, modes, owners, times, attributes, links and holes",
+        "equal: {} with {}, content, modes,{} times, attributes, links and holes",
         human::counted(comparison.members_count, "member"),
-        human::size(comparison.bytes)
+        human::size(comparison.bytes),
+        if options.owners { " owners," } else { "" }
     ))?;
     place.vml(context, &["check", "--data"])?;
     place.vml(context, &["stats"])?;
