@@ -66,6 +66,11 @@ pub fn now_ms() -> i64 {
     now.seconds * 1000 + i64::from(now.nanoseconds / 1_000_000)
 }
 
+/// Milliseconds since `started`.
+pub fn elapsed_ms(started: std::time::Instant) -> u64 {
+    u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX)
+}
+
 /// Random bytes for a new repository's id.
 pub fn random_id() -> Result<[u8; 16]> {
     let mut id = [0; 16];

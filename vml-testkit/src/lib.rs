@@ -4,6 +4,7 @@
 
 pub mod backend_suite;
 pub mod faulty;
+pub mod files;
 pub mod nobody;
 pub mod noise;
 pub mod trees;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use vml_chunk::{Backend, ChunkId, ChunkStore, MemoryBackend, OpenReport, PackKind, Result, StoreOptions, WriteStats};
 use vml_testkit::faulty::copy_files;
+pub use vml_testkit::files::{keys, overwrite, read};
 use vml_testkit::noise::{self, Rng};
 
 /// The directories of a store.
@@ -68,23 +69,6 @@ pub fn assert_all(store: &ChunkStore, chunks: &[Vec<u8>], what: &str) {
         }
         assert!(store.contains(&id), "{what}: got but not contained");
     }
-}
-
-/// The keys of all files in `dir`, sorted.
-pub fn keys(backend: &dyn Backend, dir: &str) -> Vec<String> {
-    let mut keys: Vec<String> = backend.list(dir).unwrap().into_iter().map(|listed| format!("{dir}/{}", listed.name)).collect();
-    keys.sort_unstable();
-    keys
-}
-
-pub fn read(backend: &dyn Backend, key: &str) -> Vec<u8> {
-    backend.read(key, u64::MAX).unwrap()
-}
-
-/// Puts other bytes under a key, as only a faulty disk does.
-pub fn overwrite(backend: &dyn Backend, key: &str, bytes: &[u8]) {
-    let old = read(backend, key);
-    assert!(backend.swap(key, Some(&old), Some(bytes)).unwrap());
 }
 
 pub fn flip(backend: &dyn Backend, key: &str, bit: usize) {

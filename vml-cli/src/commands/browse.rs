@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, bail};
 use std::io::Write;
 use vml_core::entry::TreePart;
 use vml_core::recipe::read_stream;
-use vml_core::tree::{Content, ListingReader, Node, NodeKind, display_path, find_path, split_path};
+use vml_core::tree::{Content, ListingReader, Node, NodeKind, display_path, find_path, join_path, split_path};
 use vml_core::{Error, ErrorKind};
 
 pub fn ls(context: &Context, args: &LsArgs) -> Result<Outcome> {
@@ -33,11 +33,7 @@ pub fn ls(context: &Context, args: &LsArgs) -> Result<Outcome> {
             continue;
         };
         let member = member?;
-        let mut shown = prefix.clone();
-        if !shown.is_empty() {
-            shown.push(b'/');
-        }
-        shown.extend_from_slice(&member.name);
+        let shown = join_path(prefix, &member.name);
         print(context, args, tree, &shown, &member)?;
         if let (NodeKind::Directory(listing), true) = (&member.kind, args.recursive) {
             if stack.len() >= vml_core::tree::DEPTH_MAX {

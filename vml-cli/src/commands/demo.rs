@@ -81,7 +81,7 @@ impl Place {
             Some(dir) => (std::path::absolute(dir)?, true),
             None => (std::env::temp_dir().join(format!("vml-demo-{}", std::process::id())), false),
         };
-        if fs::read_dir(&dir).is_ok_and(|mut members| members.next().is_some()) {
+        if super::has_members(&dir) {
             bail!(vml_core::Error::new(vml_core::ErrorKind::AlreadyExists, format!("{} is not empty", dir.display())));
         }
         fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;

@@ -127,6 +127,11 @@ pub fn run(args: Args) -> Result<Outcome> {
     }
 }
 
+/// Whether a directory is there and has something in it.
+fn has_members(dir: &std::path::Path) -> bool {
+    std::fs::read_dir(dir).is_ok_and(|mut members| members.next().is_some())
+}
+
 /// Splits `ENTRY:PATH`; `BASE:name@version` has a colon of its own. A path is bytes, an entry's name is text.
 fn split_target(target: &OsStr) -> Result<(&str, Option<&[u8]>)> {
     let bytes = target.as_bytes();

@@ -1,6 +1,6 @@
 //! `vml build` and `vml restore`
 
-use super::{Context, Outcome, split_target};
+use super::{Context, Outcome, has_members, split_target};
 use crate::args::{BuildArgs, RestoreArgs};
 use crate::output::{human, json};
 use crate::settings;
@@ -10,10 +10,10 @@ use std::fs;
 use std::path::Path;
 use std::time::Instant;
 use vml_core::tree::{RestoreOptions, display_path, find_path, restore_tree};
-use vml_core::{Error, ErrorKind, Monitor as _, Task};
+use vml_core::{Error, ErrorKind, IoResultExt as _, Monitor as _, Task};
 
 pub fn build(context: &Context, args: &BuildArgs) -> Result<Outcome> {
-    if !args.delete && fs::read_dir(&args.dir).is_ok_and(|mut members| members.next().is_some()) {
+    if !args.delete && has_members(&args.dir) {
         bail!(Error::new(ErrorKind::AlreadyExists, format!("{} is not empty", args.dir.display())));
     }
     put_back(context, &Request { entry: &args.entry, path: b"", dir: &args.dir, delete: args.delete, yes: args.yes })
@@ -42,18 +42,14 @@ fn put_back(context: &Context, request: &Request<'_>) -> Result<Outcome> {
     let progress = context.progress();
     let store = repository.store(&progress)?;
     let node = find_path(store, root, request.path)?;
-    if request.delete && fs::read_dir(request.dir).is_ok_and(|mut members| members.next().is_some()) {
+    if request.delete && has_members(request.dir) {
         let question = format!("Make {} equal to the entry, deleting what it does not have?", request.dir.display());
         context.confirm(&question, request.yes)?;
     }
     if fs::metadata(request.dir).is_ok_and(|meta| !meta.is_dir()) {
         bail!(Error::invalid(format!("{} is not a directory", request.dir.display())));
     }
-    fs::create_dir_all(request.dir).map_err(|error| {
-        use vml_core::IoResultExt as _;
-        let failed: vml_core::Result<()> = Err(error).at(|| format!("cannot make directory {}", request.dir.display()));
-        failed.expect_err("made from an error")
-    })?;
+    fs::create_dir_all(request.dir).at(|| format!("cannot make directory {}", request.dir.display()))?;
     let options = RestoreOptions { delete: request.delete, owners: settings::is_root(), threads: context.options().threads };
     if let (true, Some(tree)) = (request.path.is_empty(), entry.tree()) {
         progress.expect(Task::Restore, tree.stats.bytes);
@@ -61,7 +57,7 @@ fn put_back(context: &Context, request: &Request<'_>) -> Result<Outcome> {
     let restored = restore_tree(store, &node, request.dir, &options, &progress);
     progress.finish();
     let restored = restored.with_context(|| format!("cannot build {} in {}", id.short(), request.dir.display()))?;
-    let elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let elapsed_ms = settings::elapsed_ms(started);
     if context.json() {
         crate::output::value(&json!({
             "entry": id.to_string(),

@@ -88,12 +88,12 @@ pub fn save(context: &Context, what: &What<'_>) -> Result<Outcome> {
         tags: what.tags,
         facts,
         now: settings::now(),
-        elapsed_ms: &|| u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+        elapsed_ms: &|| settings::elapsed_ms(started),
     };
     let saved = repository.save(request, &progress);
     progress.finish();
     let saved = saved.with_context(|| format!("cannot save {}", what.tree.display()))?;
-    let elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let elapsed_ms = settings::elapsed_ms(started);
     print(context, what, &saved, elapsed_ms, &progress.problems(), &progress.notices())?;
     Ok(Outcome::of(saved.problems_count))
 }

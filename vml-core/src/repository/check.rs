@@ -5,9 +5,8 @@ use crate::entry::EntryId;
 use crate::monitor::{Monitor, Problem, Task};
 use crate::recipe::{Piece, Recipe, RecipeReader};
 use crate::refs::RefKind;
-use crate::tree::{Content, DEPTH_MAX, ListingReader, Node, NodeKind, display_path};
+use crate::tree::{Content, DEPTH_MAX, ListingReader, Node, NodeKind, display_path, join_path};
 use rayon::prelude::*;
-use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use vml_chunk::pack::verify_pack;
 use vml_chunk::{ChunkId, ChunkStore, Error, ErrorKind, Result};
@@ -51,7 +50,7 @@ impl Repository {
         let missing_packs = std::mem::take(&mut report.missing_packs);
         super::tell(&report, &counter);
         let mut checked = Checked::default();
-        let mut walk = Walk { store, whole: Positions::new(store), ids: HashSet::new(), nodes_count: 0 };
+        let mut walk = Walk { store, whole: Positions::new(store), nodes_count: 0 };
         for id in &ids {
             checked.entries_count += 1;
             match self.entry(id) {
@@ -122,9 +121,7 @@ impl Repository {
         pool.install(|| {
             packs.par_iter().for_each(|pack| {
                 let key = pack.kind.key(&pack.id);
-                let damaged = AtomicU64::new(0);
                 let result = verify_pack(store.backend().as_ref(), pack.kind, &pack.id, |chunk, error| {
-                    damaged.fetch_add(1, Ordering::Relaxed);
                     monitor.problem(Problem { subject: format!("chunk {} in pack {key}", chunk.id.short()), message: describe(error) });
                 });
                 if let Err(error) = result {
@@ -204,8 +201,6 @@ impl Positions {
 struct Walk<'a> {
     store: &'a ChunkStore,
     whole: Positions,
-    /// Scratch for one directory.
-    ids: HashSet<ChunkId>,
     nodes_count: u64,
 }
 
@@ -249,11 +244,7 @@ impl Walk<'_> {
                 }
             };
             monitor.advance(Task::CheckEntries, 1, 0);
-            let mut path = level.path.clone();
-            if !path.is_empty() {
-                path.push(b'/');
-            }
-            path.extend_from_slice(&node.name);
+            let path = join_path(&level.path, &node.name);
             match node.kind {
                 NodeKind::File(Content::Recipe(recipe)) => {
                     if let Some(message) = self.missing(&recipe) {
@@ -261,8 +252,7 @@ impl Walk<'_> {
                         stack.last_mut().expect("it is a member's").whole = false;
                     }
                 }
-                NodeKind::Directory(listing) if stack.len() >= DEPTH_MAX => {
-                    _ = listing;
+                NodeKind::Directory(_) if stack.len() >= DEPTH_MAX => {
                     monitor.problem(Problem { subject: subject(&path), message: format!("nested deeper than {DEPTH_MAX} directories") });
                     stack.last_mut().expect("it is a member's").whole = false;
                 }
@@ -302,14 +292,12 @@ impl Walk<'_> {
     }
 
     fn mark(&mut self, listing: &Recipe) {
-        self.ids.clear();
         for piece in RecipeReader::new(self.store, listing).flatten() {
             if let Piece::Data { id, .. } = piece {
                 self.nodes_count += 1;
-                self.ids.insert(id);
+                self.whole.insert(&id);
             }
         }
-        self.ids.iter().for_each(|id| self.whole.insert(id));
     }
 }
 

@@ -94,8 +94,8 @@ pub(super) fn proc_path(dir: impl AsFd, name: &[u8]) -> Vec<u8> {
     path
 }
 
-/// `dir/name`, or `name` in the root.
-pub(super) fn join(dir: &[u8], name: &[u8]) -> Vec<u8> {
+/// `dir/name`, or `name` in the root, whose path is empty.
+pub fn join(dir: &[u8], name: &[u8]) -> Vec<u8> {
     let mut path = Vec::with_capacity(dir.len() + 1 + name.len());
     path.extend_from_slice(dir);
     if !dir.is_empty() {

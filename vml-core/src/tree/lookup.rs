@@ -1,5 +1,6 @@
 //! Finds a path in a stored tree.
 
+use super::at::join;
 use super::listing::ListingReader;
 use super::node::{Node, NodeKind, display_path};
 use crate::recipe::GetChunk;
@@ -28,10 +29,7 @@ pub fn find_path(store: &dyn GetChunk, root: &Node, path: &[u8]) -> Result<Node>
         let NodeKind::Directory(listing) = &node.kind else {
             return Err(Error::not_found(format!("{:?} is not a directory", display_path(&walked))));
         };
-        if !walked.is_empty() {
-            walked.push(b'/');
-        }
-        walked.extend_from_slice(part);
+        walked = join(&walked, part);
         let mut found = None;
         for member in ListingReader::new(store, listing) {
             let member = member?;

@@ -25,6 +25,7 @@ mod restore_member;
 mod walk;
 mod witness;
 
+pub use at::join as join_path;
 pub use capture::{CaptureOptions, Captured, LeftOut, LeftOutReason, TreeStats, capture_tree};
 pub use diff::{Change, ChangeKind, diff_trees};
 pub use exclude::Exclude;

@@ -11,6 +11,7 @@ use vml_core::tree::compare::{CompareOptions, compare_directories};
 use vml_core::tree::{Exclude, RestoreOptions, Restored, Timestamp, restore_tree};
 use vml_core::{Backend, CollectMonitor, Config, EntryId, MemoryBackend, Problem, Repository, RepositoryOptions, Result};
 use vml_testkit::faulty::copy_files;
+pub use vml_testkit::files::{keys, overwrite, read};
 use vml_testkit::trees::Able;
 
 /// The directories of a repository.
@@ -74,23 +75,6 @@ pub fn copy_of(backend: &dyn Backend) -> Arc<dyn Backend> {
         copy.put("config", &config).unwrap();
     }
     copy
-}
-
-/// The keys of all files in `dir`, sorted.
-pub fn keys(backend: &dyn Backend, dir: &str) -> Vec<String> {
-    let mut keys: Vec<String> = backend.list(dir).unwrap().into_iter().map(|listed| format!("{dir}/{}", listed.name)).collect();
-    keys.sort_unstable();
-    keys
-}
-
-pub fn read(backend: &dyn Backend, key: &str) -> Vec<u8> {
-    backend.read(key, u64::MAX).unwrap()
-}
-
-/// Puts other bytes under a key, as only a faulty disk does.
-pub fn overwrite(backend: &dyn Backend, key: &str, bytes: &[u8]) {
-    let old = read(backend, key);
-    assert!(backend.swap(key, Some(&old), Some(bytes)).unwrap());
 }
 
 pub fn now() -> Timestamp {
