@@ -11,12 +11,14 @@
 //! The library is silent: it prints nothing, reads no environment and no clock; what it has to say goes to a [`Monitor`].
 //! It shares the error type of `vml-chunk`.
 
+pub mod disk;
 pub mod entry;
 pub mod monitor;
 pub mod recipe;
 pub mod refs;
 pub mod repository;
 pub mod tree;
+pub mod volume;
 
 pub use entry::{Entry, EntryId};
 pub use monitor::{CollectMonitor, Monitor, NoMonitor, Problem, Task};

@@ -5,3 +5,4 @@
 //! stand beside it; `docs/architecture.md` shows where.
 
 pub mod guest;
+pub mod image;
