@@ -37,7 +37,10 @@ fn save(repository: &Repository, path: &Path) -> Saved {
     let exclude = Exclude::default();
     let request = SaveRequest {
         kind: EntryKind::State { area: "work".to_owned() },
-        tree: SaveTree { path, exclude: &exclude, one_file_system: false, users: &[], groups: &[] },
+        tree: Some(SaveTree { path, exclude: &exclude, one_file_system: false, users: &[], groups: &[] }),
+        disks: &[],
+        machine: None,
+        add_parts: false,
         base: None,
         author: "bench",
         message: "",

@@ -14,6 +14,7 @@
 pub mod disk;
 pub mod entry;
 pub mod monitor;
+mod name;
 pub mod recipe;
 pub mod refs;
 pub mod repository;

@@ -11,7 +11,7 @@ const LAYERS: [(&str, &[&[&str]]); 4] = [
         "vml-chunk",
         &[&["store"], &["pack", "frame", "index"], &["chunker", "codec", "backend", "mmap"], &["id", "error", "format", "stats"]],
     ),
-    ("vml-core", &[&["repository"], &["refs"], &["entry"], &["volume"], &["tree", "disk"], &["recipe", "monitor"]]),
+    ("vml-core", &[&["repository"], &["refs"], &["entry"], &["volume"], &["tree", "disk"], &["recipe", "monitor", "name"]]),
     ("vml-hv", &[&["guest", "image"]]),
     ("vml-cli", &[&["commands"], &["output", "progress", "failure"], &["args", "areas"], &["settings"]]),
 ];

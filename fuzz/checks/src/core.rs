@@ -42,6 +42,10 @@ pub fn entry_record(bytes: &[u8]) {
             assert!(tree.root.is_dir() && tree.root.name.is_empty(), "a tree has a root");
             tree.witness.check().expect("a decoded recipe was checked");
         }
+        for disk in entry.disks() {
+            disk.recipe.check().expect("a decoded recipe was checked");
+            assert!(!disk.name.contains('/') && !disk.name.starts_with('.'), "a disk's name is a file's");
+        }
     }
 }
 

@@ -17,7 +17,22 @@ pub struct Chunk {
     range: Range<usize>,
 }
 
+impl From<Vec<u8>> for Chunk {
+    /// Bytes that come from elsewhere: nothing has verified them.
+    fn from(bytes: Vec<u8>) -> Self {
+        Self { range: 0..bytes.len(), frame: Arc::new(bytes) }
+    }
+}
+
 impl Chunk {
+    /// A part of it, without a copy; `None` beyond its end.
+    #[must_use]
+    pub fn part(&self, range: Range<usize>) -> Option<Self> {
+        let start = self.range.start.checked_add(range.start)?;
+        let end = self.range.start.checked_add(range.end)?;
+        (start <= end && end <= self.range.end).then(|| Self { frame: Arc::clone(&self.frame), range: start..end })
+    }
+
     /// Takes in `next` if it follows directly in the same frame: the bytes of both are then one slice.
     pub fn join(&mut self, next: &Self) -> bool {
         let follows = Arc::ptr_eq(&self.frame, &next.frame) && self.range.end == next.range.start;

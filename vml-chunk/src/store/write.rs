@@ -139,7 +139,11 @@ impl StoreWriter<'_> {
         self.failed.store(true, Ordering::Relaxed);
     }
 
-    pub(super) fn check(&self) -> Result<()> {
+    /// Whether the session can go on.
+    ///
+    /// # Errors
+    /// `Interrupted` after any of its threads met an error.
+    pub fn check(&self) -> Result<()> {
         if self.failed.load(Ordering::Relaxed) {
             return Err(Error::new(ErrorKind::Interrupted, "the session of writing cannot be continued after an error"));
         }

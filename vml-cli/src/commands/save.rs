@@ -75,13 +75,16 @@ pub fn save(context: &Context, what: &What<'_>) -> Result<Outcome> {
     let progress = context.progress();
     let request = SaveRequest {
         kind: what.kind.clone(),
-        tree: SaveTree {
+        tree: Some(SaveTree {
             path: what.tree,
             exclude: &exclude,
             one_file_system: what.one_file_system,
             users: &owners.users,
             groups: &owners.groups,
-        },
+        }),
+        disks: &[],
+        machine: None,
+        add_parts: false,
         base,
         author: &settings::author(),
         message: what.message,

@@ -3,7 +3,7 @@
 use super::human;
 use serde_json::{Value, json};
 use vml_core::Problem;
-use vml_core::entry::{Entry, EntryId, EntryKind, Note, Part};
+use vml_core::entry::{DiskPart, Entry, EntryId, EntryKind, Note, Part};
 use vml_core::tree::{ChangeKind, LeftOut, LeftOutReason, Node, NodeKind};
 
 /// A path as text; when it is no UTF-8, also its bytes.
@@ -20,6 +20,33 @@ pub fn host_path(path: &std::path::Path) -> Value {
     self::path(path.as_os_str().as_bytes())
 }
 
+/// A saved disk.
+pub fn disk(disk: &DiskPart) -> Value {
+    let volumes: Vec<Value> = disk
+        .volumes
+        .iter()
+        .map(|volume| {
+            json!({
+                "number": volume.number,
+                "offset": volume.offset,
+                "bytes": volume.len,
+                "file_system": volume.file_system,
+                "label": volume.label,
+            })
+        })
+        .collect();
+    json!({
+        "kind": "disk",
+        "name": disk.name,
+        "format": disk.format,
+        "bytes": disk.recipe.len,
+        "data_bytes": disk.stats.data_bytes,
+        "read_bytes": disk.stats.read_bytes,
+        "known_bytes": disk.stats.known_bytes,
+        "volumes": volumes,
+    })
+}
+
 /// An entry, without its notes.
 pub fn entry(id: &EntryId, entry: &Entry) -> Value {
     let (kind, area, base_name) = match &entry.kind {
@@ -29,8 +56,8 @@ pub fn entry(id: &EntryId, entry: &Entry) -> Value {
     let parts: Vec<Value> = entry
         .parts
         .iter()
-        .map(|Part::Tree(tree)| {
-            json!({
+        .map(|part| match part {
+            Part::Tree(tree) => json!({
                 "kind": "tree",
                 "files": tree.stats.files_count,
                 "directories": tree.stats.directories_count,
@@ -39,7 +66,9 @@ pub fn entry(id: &EntryId, entry: &Entry) -> Value {
                 "exclude": tree.exclude,
                 "left_out": tree.left_out.iter().map(left_out).collect::<Vec<_>>(),
                 "left_out_more": tree.left_out_more_count,
-            })
+            }),
+            Part::Disk(disk) => self::disk(disk),
+            Part::Machine(machine) => json!({ "kind": "machine", "name": machine.name, "bytes": machine.bytes.len() }),
         })
         .collect();
     json!({

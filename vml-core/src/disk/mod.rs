@@ -3,8 +3,31 @@
 //! Raw, qcow2 and vmdk images of one guest differ as files and are equal as [`Disk`]s, so they share chunks. What can be
 //! known without reading is asked for: where a disk has no data, and which layer of a chain of images holds what.
 
+mod capture;
+mod cut;
+mod plan;
+mod read;
+mod restore;
+mod saved;
+mod verify;
+
+pub use capture::{CapturedDisk, DiskCaptureOptions, DiskStats, KnownDisk, capture_disk};
+pub use plan::changed_above;
+pub use restore::{RestoredDisk, restore_disk};
+pub use saved::SavedDisk;
+pub use verify::verify_disk;
+
 use bincode::{Decode, Encode};
 use vml_chunk::Result;
+
+/// Bytes of a disk that are a file's, one after the other: `end` is exact where it is the file's end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileRun {
+    /// First byte on the disk.
+    pub start: u64,
+    /// Behind the last byte.
+    pub end: u64,
+}
 
 /// What stands in a run of a disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,6 +102,14 @@ pub trait Disk: Send + Sync {
     fn layers(&self) -> &[Layer] {
         &[]
     }
+
+    /// The same images as their files are now: where they differ from [`layers`](Self::layers) somebody writes to them.
+    ///
+    /// # Errors
+    /// When a file cannot be looked at.
+    fn layers_now(&self) -> Result<Vec<Layer>> {
+        Ok(self.layers().to_vec())
+    }
 }
 
 /// A disk, or an image of one, being written. Threads write side by side.
@@ -89,4 +120,13 @@ pub trait DiskTarget: Send + Sync {
     /// # Errors
     /// `InvalidInput` beyond the end, `NoSpace`, `Io`.
     fn write_at(&self, bytes: &[u8], offset: u64) -> Result<()>;
+
+    /// Makes `len` bytes from `offset` on zeros; where nothing was written before, they are.
+    ///
+    /// # Errors
+    /// As [`write_at`](Self::write_at).
+    fn zero_at(&self, offset: u64, len: u64) -> Result<()> {
+        _ = (offset, len);
+        Ok(())
+    }
 }

@@ -7,4 +7,7 @@ mod id;
 mod record;
 
 pub use id::EntryId;
-pub use record::{BaseRef, Cost, ENTRY_RECORD, Entry, EntryKind, Fact, NOTE_RECORD, Note, Owner, Part, TreePart};
+pub use record::{
+    BaseRef, Cost, DiskPart, ENTRY_RECORD, Entry, EntryKind, Fact, MACHINE_MAX_LEN, MachinePart, NOTE_RECORD, Note, Owner, Part, TreePart,
+    VolumePart,
+};

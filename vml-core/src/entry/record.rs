@@ -1,6 +1,8 @@
 //! What an entry's record holds; its encoding is that of all records, see `docs/format.md`.
 
 use super::EntryId;
+use crate::disk::{DiskStats, Layer};
+use crate::name::check_name;
 use crate::recipe::Recipe;
 use crate::tree::{LeftOut, Node, NodeKind, TreeStats};
 use bincode::{Decode, Encode};
@@ -92,11 +94,82 @@ pub struct TreePart {
     pub left_out_more_count: u64,
 }
 
+/// A run of a disk with a file system of its own.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct VolumePart {
+    /// The partition's number; 0 where the whole disk is one volume.
+    pub number: u32,
+    /// Where it begins, in bytes.
+    pub offset: u64,
+    /// Its length in bytes.
+    pub len: u64,
+    /// For example `ext4`.
+    pub file_system: String,
+    /// Its label, often empty.
+    pub label: String,
+}
+
+/// A saved disk: what the guest sees of it.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct DiskPart {
+    /// By what the machine's disks are told apart.
+    pub name: String,
+    /// The format of the image it was read from, for example `qcow2`.
+    pub format: String,
+    /// What rebuilds it.
+    pub recipe: Recipe,
+    /// Numbers.
+    pub stats: DiskStats,
+    /// The images it was read from, topmost first, by what they are known at the next save; none when they may have
+    /// changed unnoticed.
+    pub layers: Vec<Layer>,
+    /// What is on it, as far as it was recognised.
+    pub volumes: Vec<VolumePart>,
+}
+
+/// A description of the machine, as its hypervisor understands it.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct MachinePart {
+    /// The name of its file.
+    pub name: String,
+    /// The file.
+    pub bytes: Vec<u8>,
+}
+
+/// Longest description of a machine, in bytes.
+pub const MACHINE_MAX_LEN: usize = 1 << 20;
+
 /// One part of a saved machine.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub enum Part {
     /// A directory tree.
     Tree(Box<TreePart>),
+    /// A disk.
+    Disk(Box<DiskPart>),
+    /// A description of the machine.
+    Machine(MachinePart),
+}
+
+impl Part {
+    fn check(&self) -> Result<()> {
+        match self {
+            Self::Tree(tree) => {
+                tree.root.check_attributes()?;
+                tree.witness.check()?;
+                if !tree.root.name.is_empty() || !matches!(tree.root.kind, NodeKind::Directory(_)) {
+                    return Err(Error::corrupt("the entry's tree has no directory as its root"));
+                }
+                Ok(())
+            }
+            Self::Disk(disk) => disk.recipe.check().and_then(|()| check_part_name(&disk.name)),
+            // A file of this name is written when the entry is built.
+            Self::Machine(machine) => check_part_name(&machine.name),
+        }
+    }
+}
+
+fn check_part_name(name: &str) -> Result<()> {
+    check_name("disk", name).map_err(|_| Error::corrupt(format!("a part of the entry has the name {name:?}, which no file may have")))
 }
 
 /// One saved state.
@@ -137,12 +210,14 @@ impl Entry {
     /// `UnsupportedFormat` or `Corrupt`.
     pub fn decode(bytes: &[u8]) -> Result<Self> {
         let entry: Self = decode_record(ENTRY_RECORD, bytes)?;
-        for part in &entry.parts {
-            let Part::Tree(tree) = part;
-            tree.root.check_attributes()?;
-            tree.witness.check()?;
-            if !tree.root.name.is_empty() || !matches!(tree.root.kind, NodeKind::Directory(_)) {
-                return Err(Error::corrupt("the entry's tree has no directory as its root"));
+        for (i, part) in entry.parts.iter().enumerate() {
+            part.check()?;
+            let same = |other: &Part| match (part, other) {
+                (Part::Disk(disk), Part::Disk(other)) => disk.name == other.name,
+                _ => std::mem::discriminant(part) == std::mem::discriminant(other),
+            };
+            if entry.parts[..i].iter().any(same) {
+                return Err(Error::corrupt("the entry has a part twice"));
             }
         }
         Ok(entry)
@@ -150,7 +225,17 @@ impl Entry {
 
     /// Its tree, if it has one.
     pub fn tree(&self) -> Option<&TreePart> {
-        self.parts.iter().map(|Part::Tree(tree)| tree.as_ref()).next()
+        self.parts.iter().find_map(|part| if let Part::Tree(tree) = part { Some(tree.as_ref()) } else { None })
+    }
+
+    /// Its disks.
+    pub fn disks(&self) -> impl Iterator<Item = &DiskPart> {
+        self.parts.iter().filter_map(|part| if let Part::Disk(disk) = part { Some(disk.as_ref()) } else { None })
+    }
+
+    /// The description of its machine, if it has one.
+    pub fn machine(&self) -> Option<&MachinePart> {
+        self.parts.iter().find_map(|part| if let Part::Machine(machine) = part { Some(machine) } else { None })
     }
 
     /// The area's name, or the base's `name@version`.

@@ -10,9 +10,13 @@
 //!                      └─ Nodes depth 2 [≤16] ── inner: node refs [64..512] ── leaf ...
 //! ```
 
+mod compare;
+mod cursor;
 mod read;
 mod write;
 
+pub use compare::differing_ranges;
+pub(crate) use cursor::{Cursor, Item};
 pub(crate) use read::for_zeros;
 pub use read::{GetChunk, RecipeReader, read_stream};
 pub use write::{ByteStream, PutMeta, RecipeWriter};

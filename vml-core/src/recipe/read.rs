@@ -1,10 +1,11 @@
 //! Walks the pieces of a recipe in order, fetching nodes as it goes.
 
-use super::{Node, NodeRef, Piece, Recipe, Root, sum_nodes, sum_pieces};
+use super::cursor::Cursor;
+use super::{Piece, Recipe};
 use vml_chunk::{Chunk, ChunkId, ChunkStore, Error, Result};
 
 /// Gets chunks: a store, or a test's map.
-pub trait GetChunk {
+pub trait GetChunk: Sync {
     /// Gets a chunk whose bytes match its id.
     ///
     /// # Errors
@@ -20,52 +21,27 @@ impl GetChunk for ChunkStore {
 
 /// Iterates over the pieces of a recipe. After an error it ends.
 pub struct RecipeReader<'a> {
-    store: &'a dyn GetChunk,
-    /// Nodes still to visit on each level, topmost first, each list reversed.
-    levels: Vec<Vec<NodeRef>>,
-    pieces: std::vec::IntoIter<Piece>,
-    depth: usize,
-    failed: Option<Error>,
+    cursor: Result<Cursor<'a>, Option<Error>>,
 }
 
 impl<'a> RecipeReader<'a> {
     /// Begins at the start of the stream.
     pub fn new(store: &'a dyn GetChunk, recipe: &Recipe) -> Self {
-        let mut reader = Self { store, levels: Vec::new(), pieces: Vec::new().into_iter(), depth: 0, failed: recipe.check().err() };
-        match &recipe.root {
-            Root::Pieces(pieces) => reader.pieces = pieces.clone().into_iter(),
-            Root::Nodes { depth, nodes } => {
-                reader.depth = usize::from(*depth);
-                reader.levels.push(nodes.iter().rev().cloned().collect());
-            }
-        }
-        reader
+        Self { cursor: Cursor::new(store, recipe).map_err(Some) }
     }
 
-    fn advance(&mut self) -> Result<Option<Piece>> {
-        if let Some(error) = self.failed.take() {
-            return Err(error);
-        }
-        loop {
-            if let Some(piece) = self.pieces.next() {
-                return Ok(Some(piece));
-            }
-            let level = self.levels.len();
-            let Some(nodes) = self.levels.last_mut() else { return Ok(None) };
-            let Some(next) = nodes.pop() else {
-                self.levels.pop();
-                continue;
-            };
-            let node = Node::decode(&self.store.get_chunk(&next.id)?)?;
-            match node {
-                Node::Leaf(pieces) if level == self.depth && sum_pieces(&pieces) == Some(next.len) => self.pieces = pieces.into_iter(),
-                Node::Inner(mut nodes) if level < self.depth && sum_nodes(&nodes) == Some(next.len) => {
-                    nodes.reverse();
-                    self.levels.push(nodes);
-                }
-                _ => return Err(Error::corrupt(format!("recipe node {} is not what its parent says", next.id.short()))),
-            }
-        }
+    /// Begins with the piece that has the byte at `offset`, and tells where that piece begins.
+    ///
+    /// # Errors
+    /// As [`ChunkStore::get`], and `Corrupt`.
+    ///
+    /// # Cost
+    /// One chunk a level of the recipe.
+    pub fn starting_at(store: &'a dyn GetChunk, recipe: &Recipe, offset: u64) -> Result<(Self, u64)> {
+        let mut cursor = Cursor::new(store, recipe)?;
+        cursor.seek(offset)?;
+        let start = cursor.offset();
+        Ok((Self { cursor: Ok(cursor) }, start))
     }
 }
 
@@ -73,10 +49,12 @@ impl Iterator for RecipeReader<'_> {
     type Item = Result<Piece>;
 
     fn next(&mut self) -> Option<Result<Piece>> {
-        let next = self.advance();
+        let next = match &mut self.cursor {
+            Ok(cursor) => cursor.next_piece(),
+            Err(error) => return error.take().map(Err),
+        };
         if next.is_err() {
-            self.levels.clear();
-            self.pieces = Vec::new().into_iter();
+            self.cursor = Err(None);
         }
         next.transpose()
     }

@@ -50,6 +50,18 @@ impl RecipeWriter {
         self.push(Piece::Data { id: chunk.id, len: chunk.len }, put)
     }
 
+    /// Whether a node may be taken over here as it is: the last one has just ended.
+    pub(crate) fn is_between_nodes(&self) -> bool {
+        self.pieces.is_empty()
+    }
+
+    /// Appends a node of pieces that another recipe has, where [`is_between_nodes`](Self::is_between_nodes).
+    pub(crate) fn push_leaf(&mut self, node: NodeRef, put: PutMeta<'_>) -> Result<()> {
+        debug_assert!(self.is_between_nodes());
+        self.len = self.len.checked_add(node.len).ok_or_else(|| Error::invalid("a stream cannot be longer than 2^64 bytes"))?;
+        self.add_node_ref(0, node, put)
+    }
+
     /// Ends the stream.
     ///
     /// # Errors
@@ -93,11 +105,16 @@ impl RecipeWriter {
 
     fn add_node(&mut self, level: usize, node: &Node, len: u64, put: PutMeta<'_>) -> Result<()> {
         let chunk = put(&node.encode())?;
+        self.add_node_ref(level, NodeRef { id: chunk.id, len, node_len: chunk.len }, put)
+    }
+
+    fn add_node_ref(&mut self, level: usize, node: NodeRef, put: PutMeta<'_>) -> Result<()> {
+        let id = node.id;
         if self.levels.len() == level {
             self.levels.push(Vec::new());
         }
-        self.levels[level].push(NodeRef { id: chunk.id, len, node_len: chunk.len });
-        if ends_node(self.levels[level].len(), &chunk.id) { self.close_inner(level, put) } else { Ok(()) }
+        self.levels[level].push(node);
+        if ends_node(self.levels[level].len(), &id) { self.close_inner(level, put) } else { Ok(()) }
     }
 }
 

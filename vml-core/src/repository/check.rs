@@ -65,6 +65,9 @@ impl Repository {
                         walk.tree(id, &tree.root, &counter);
                         walk.stream(id, "witness", &tree.witness, &counter);
                     }
+                    for disk in entry.disks() {
+                        walk.stream(id, &format!("disk {}", disk.name), &disk.recipe, &counter);
+                    }
                 }
                 Err(error) => counter.problem(Problem { subject: format!("entry {}", id.short()), message: describe(&error) }),
             }

@@ -15,10 +15,11 @@ mod check;
 mod config;
 mod resolve;
 mod save;
+mod save_disk;
 
 pub use check::{CheckOptions, Checked};
 pub use config::{CONFIG_RECORD, Config, Features};
-pub use save::{SaveRequest, SaveTree, Saved};
+pub use save::{SaveDisk, SaveRequest, SaveTree, Saved};
 pub use vml_chunk::ChunkerParams;
 
 use crate::entry::{Entry, EntryId, NOTE_RECORD, Note};

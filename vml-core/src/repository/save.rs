@@ -1,11 +1,14 @@
 //! Saves a state: chunks, then the index, then the entry, then the refs.
 
 use super::Repository;
-use crate::entry::{BaseRef, Cost, Entry, EntryId, EntryKind, Fact, Owner, Part, TreePart};
+use super::save_disk::KnownStates;
+use crate::disk::Disk;
+use crate::entry::{BaseRef, Cost, Entry, EntryId, EntryKind, Fact, MACHINE_MAX_LEN, MachinePart, Owner, Part, TreePart};
 use crate::monitor::Monitor;
 use crate::refs::{RefKind, check_name};
 use crate::tree::{CaptureOptions, Captured, Exclude, Timestamp, capture_tree};
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::path::Path;
 use vml_chunk::{Error, ErrorKind, Result, WriteStats};
 
@@ -23,12 +26,31 @@ pub struct SaveTree<'a> {
     pub groups: &'a [Owner],
 }
 
+/// A disk to save.
+pub struct SaveDisk<'a> {
+    /// By what it is told apart from the machine's other disks; a name like an area's.
+    pub name: &'a str,
+    /// The format of its image, for `vml show`.
+    pub format: &'a str,
+    /// The disk.
+    pub disk: &'a dyn Disk,
+    /// The entry whose disk of this name it can differ from in these ranges only, sorted and apart: what a hypervisor's
+    /// dirty bitmap tells. Without it the images themselves are asked.
+    pub changed: Option<(EntryId, &'a [Range<u64>])>,
+}
+
 /// What to save, and what the library cannot know: who, when, why.
 pub struct SaveRequest<'a> {
     /// An area's state or a base.
     pub kind: EntryKind,
-    /// The tree.
-    pub tree: SaveTree<'a>,
+    /// The tree, if there is one.
+    pub tree: Option<SaveTree<'a>>,
+    /// The disks.
+    pub disks: &'a [SaveDisk<'a>],
+    /// A description of the machine, if there is one.
+    pub machine: Option<MachinePart>,
+    /// Whether a base that exists is given the parts that it does not have yet; without it, it is taken.
+    pub add_parts: bool,
     /// The base it is relative to.
     pub base: Option<BaseRef>,
     /// Who saves.
@@ -74,33 +96,53 @@ impl Repository {
             EntryKind::Base { name, version } => (RefKind::Base, format!("{name}@{version}")),
         };
         let latest = refs.get(ref_kind, &ref_name)?;
-        if let (RefKind::Base, Some(taken)) = (ref_kind, latest) {
+        if let (RefKind::Base, Some(taken), false) = (ref_kind, latest, request.add_parts) {
             return Err(Error::new(ErrorKind::AlreadyExists, format!("the base {ref_name} exists already: it is entry {}", taken.short())));
         }
         self.check_tags(request.tags)?;
+        check_parts(&request)?;
         let store = self.store(monitor)?;
-        let parent = latest.and_then(|id| match self.entry(&id) {
-            Ok(entry) => Some(entry),
+        let read = |id: EntryId, consequence: &str| match self.entry(&id) {
+            Ok(entry) => Some((id, entry)),
             Err(error) => {
-                monitor.notice(&format!("the latest entry cannot be read, so every file is: {error}"));
+                monitor.notice(&format!("{consequence}: {error}"));
                 None
             }
-        });
-        let chunker = self.config().chunker.build()?;
-        let report = self.open_report();
-        let options = CaptureOptions {
-            exclude: request.tree.exclude,
-            one_file_system: request.tree.one_file_system,
-            parent: parent.as_ref().and_then(Entry::tree).map(|tree| (&tree.root, &tree.witness)),
-            distrust_parent: report.is_some_and(|report| !report.missing_packs.is_empty() || !report.unreadable_packs.is_empty()),
-            now: Some(request.now),
-            inline_max: self.config().inline_max as usize,
-            threads: self.options.threads,
         };
+        let parent = latest.and_then(|id| read(id, "the latest entry cannot be read, so every file is"));
+        let mut kept = Vec::new();
+        if ref_kind == RefKind::Base && latest.is_some() {
+            let Some((_, base)) = &parent else { return Err(Error::corrupt(format!("the base {ref_name} cannot be read"))) };
+            kept = parts_to_keep(base, &request, &ref_name)?;
+        }
+        // Its disks' images may lie below those of the area.
+        let base = request.base.as_ref().and_then(|base| read(base.entry, "the base cannot be read, so its disks are no help"));
+        let known = KnownStates { latest: parent.as_ref(), base: base.as_ref(), trusted: !self.has_lost_packs() };
         let writer = store.writer()?;
-        let captured = capture_tree(&writer, chunker.as_ref(), request.tree.path, &options, monitor)?;
+        let mut parts = Vec::new();
+        let mut problems_count = 0;
+        if let Some(tree) = &request.tree {
+            let chunker = self.config().chunker.build()?;
+            let options = CaptureOptions {
+                exclude: tree.exclude,
+                one_file_system: tree.one_file_system,
+                parent: parent.as_ref().and_then(|(_, entry)| entry.tree()).map(|tree| (&tree.root, &tree.witness)),
+                distrust_parent: !known.trusted,
+                now: Some(request.now),
+                inline_max: self.config().inline_max as usize,
+                threads: self.options.threads,
+            };
+            let captured = capture_tree(&writer, chunker.as_ref(), tree.path, &options, monitor)?;
+            problems_count = captured.problems_count;
+            parts.push(Part::Tree(Box::new(tree_part(captured, tree))));
+        }
+        for disk in request.disks {
+            let part = self.save_disk(&writer, disk, &known, request.now, monitor);
+            parts.push(Part::Disk(Box::new(part.map_err(|error| error.context(format!("cannot save the disk {}", disk.name)))?)));
+        }
+        parts.extend(request.machine.map(Part::Machine));
+        parts.extend(kept);
         let stats = writer.finish()?;
-        let problems_count = captured.problems_count;
         let entry = Entry {
             kind: request.kind,
             parents: latest.into_iter().collect(),
@@ -109,7 +151,7 @@ impl Repository {
             author: request.author.to_owned(),
             message: request.message.to_owned(),
             tags: request.tags.to_vec(),
-            parts: vec![Part::Tree(Box::new(tree_part(captured, &request.tree)))],
+            parts,
             cost: Cost {
                 new_chunks_count: stats.new_chunks,
                 new_bytes: stats.new_bytes,
@@ -128,6 +170,10 @@ impl Repository {
         Ok(Saved { id, entry, stats, problems_count })
     }
 
+    fn has_lost_packs(&self) -> bool {
+        self.open_report().is_some_and(|report| !report.missing_packs.is_empty() || !report.unreadable_packs.is_empty())
+    }
+
     /// Checks that new tags have possible names that are free.
     fn check_tags(&self, tags: &[String]) -> Result<()> {
         for (i, tag) in tags.iter().enumerate() {
@@ -139,6 +185,39 @@ impl Repository {
         }
         Ok(())
     }
+}
+
+fn check_parts(request: &SaveRequest<'_>) -> Result<()> {
+    if request.tree.is_none() && request.disks.is_empty() && request.machine.is_none() {
+        return Err(Error::invalid("there is nothing to save: neither a tree nor a disk"));
+    }
+    for (i, disk) in request.disks.iter().enumerate() {
+        check_name("disk", disk.name)?;
+        if request.disks[..i].iter().any(|other| other.name == disk.name) {
+            return Err(Error::invalid(format!("two disks have the name {:?}", disk.name)));
+        }
+    }
+    if let Some(machine) = &request.machine {
+        check_name("machine's file", &machine.name)?;
+        if machine.bytes.len() > MACHINE_MAX_LEN {
+            return Err(Error::invalid(format!("the machine's description is longer than {MACHINE_MAX_LEN} bytes")));
+        }
+    }
+    Ok(())
+}
+
+/// The parts of a base that stay when `request` adds others.
+fn parts_to_keep(base: &Entry, request: &SaveRequest<'_>, name: &str) -> Result<Vec<Part>> {
+    for part in &base.parts {
+        let what = match part {
+            Part::Tree(_) if request.tree.is_some() => "a tree".to_owned(),
+            Part::Disk(disk) if request.disks.iter().any(|new| new.name == disk.name) => format!("a disk {}", disk.name),
+            Part::Machine(_) if request.machine.is_some() => "a machine's description".to_owned(),
+            _ => continue,
+        };
+        return Err(Error::new(ErrorKind::AlreadyExists, format!("the base {name} has {what} already")));
+    }
+    Ok(base.parts.clone())
 }
 
 fn tree_part(captured: Captured, tree: &SaveTree<'_>) -> TreePart {

@@ -64,7 +64,7 @@ pub struct Restored {
 /// When the target cannot be written at all, is full, or the store cannot be read; a problem with one member or a damaged
 /// listing is told to `monitor` and the restore goes on.
 pub fn restore_tree(
-    store: &(dyn GetChunk + Sync),
+    store: &dyn GetChunk,
     root: &Node,
     target: &Path,
     options: &RestoreOptions,
@@ -135,7 +135,7 @@ pub fn restore_tree(
 
 /// What all threads of one restore share.
 pub(super) struct Session<'a> {
-    pub(super) store: &'a (dyn GetChunk + Sync),
+    pub(super) store: &'a dyn GetChunk,
     pub(super) options: &'a RestoreOptions,
     pub(super) monitor: &'a dyn Monitor,
     pub(super) root: OwnedFd,

@@ -24,7 +24,10 @@ fn corpus_states_are_built_back_equal_in_everything() {
         let repository = open(&backend);
         let request = SaveRequest {
             kind: EntryKind::State { area: "corpus".to_owned() },
-            tree: SaveTree { path: &tree, exclude: &Exclude::default(), one_file_system: false, users: &[], groups: &[] },
+            tree: Some(SaveTree { path: &tree, exclude: &Exclude::default(), one_file_system: false, users: &[], groups: &[] }),
+            disks: &[],
+            machine: None,
+            add_parts: false,
             base: None,
             author: "test",
             message: state,

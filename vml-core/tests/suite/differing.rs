@@ -1,11 +1,11 @@
 //! Comparing two states: every kind of change is found, and what is equal is not looked at.
 
 use crate::support::{able, build_new, init, is_root, let_files_age, memory, save, subdir, temp};
-use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, lchown, symlink};
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use vml_chunk::{Chunk, ChunkId, ChunkStore};
 use vml_core::monitor::NoMonitor;
 use vml_core::recipe::GetChunk;
@@ -17,12 +17,12 @@ use vml_testkit::trees::{change_tree, look_at, make_tree, set_mtime, set_xattr};
 /// Counts what is asked for.
 struct Counted<'a> {
     store: &'a ChunkStore,
-    count: Cell<usize>,
+    count: AtomicUsize,
 }
 
 impl GetChunk for Counted<'_> {
     fn get_chunk(&self, id: &ChunkId) -> Result<Chunk> {
-        self.count.set(self.count.get() + 1);
+        self.count.fetch_add(1, Ordering::Relaxed);
         self.store.get(id)
     }
 }
@@ -33,14 +33,14 @@ fn root(repository: &Repository, id: &EntryId) -> Node {
 
 /// The changes between two entries, and how many chunks were read for them.
 fn diff(repository: &Repository, old: &EntryId, new: &EntryId) -> (Vec<Change>, usize) {
-    let store = Counted { store: repository.store(&NoMonitor).unwrap(), count: Cell::new(0) };
+    let store = Counted { store: repository.store(&NoMonitor).unwrap(), count: AtomicUsize::new(0) };
     let mut changes = Vec::new();
     let result = diff_trees(&store, &root(repository, old), &root(repository, new), b"", &mut |change| {
         changes.push(change);
         true
     });
     result.unwrap();
-    (changes, store.count.get())
+    (changes, store.count.load(Ordering::Relaxed))
 }
 
 /// One letter for what is different.

@@ -5,6 +5,7 @@ mod corpus;
 mod counting;
 mod damage;
 mod differing;
+mod disks;
 mod existing;
 mod faults;
 mod format_page;

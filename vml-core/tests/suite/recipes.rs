@@ -1,10 +1,10 @@
 //! Recipes: what goes in comes out, one stream has one recipe, and a change costs what it changes.
 
 use proptest::prelude::*;
-use std::cell::RefCell;
 use std::collections::HashMap;
-use std::sync::Arc;
-use vml_chunk::{Chunk, ChunkId, ChunkRef, ChunkStore, MemoryBackend, PackKind, StoreOptions};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use vml_chunk::{Chunk, ChunkId, ChunkRef};
 use vml_core::recipe::{GetChunk, INLINE_MAX, Node, Piece, Recipe, RecipeReader, RecipeWriter, Root, read_stream};
 use vml_core::{Entry, Error, Result};
 use vml_testkit::noise::Rng;
@@ -12,15 +12,15 @@ use vml_testkit::noise::Rng;
 /// Node chunks by id, and how often they are asked for.
 #[derive(Default)]
 struct Nodes {
-    chunks: RefCell<HashMap<ChunkId, Vec<u8>>>,
-    asked: RefCell<usize>,
+    chunks: Mutex<HashMap<ChunkId, Vec<u8>>>,
+    asked: AtomicUsize,
 }
 
 impl Nodes {
     fn write(&self, pieces: &[Piece]) -> Recipe {
         let put = &mut |bytes: &[u8]| {
             let id = ChunkId::of(bytes);
-            self.chunks.borrow_mut().insert(id, bytes.to_vec());
+            self.chunks.lock().unwrap().insert(id, bytes.to_vec());
             Ok(ChunkRef { id, len: u32::try_from(bytes.len()).unwrap() })
         };
         let mut writer = RecipeWriter::default();
@@ -37,28 +37,16 @@ impl Nodes {
     }
 
     fn count(&self) -> usize {
-        self.chunks.borrow().len()
+        self.chunks.lock().unwrap().len()
     }
 }
 
 impl GetChunk for Nodes {
     fn get_chunk(&self, id: &ChunkId) -> Result<Chunk> {
-        *self.asked.borrow_mut() += 1;
-        let bytes = self.chunks.borrow().get(id).cloned().ok_or_else(|| Error::not_found("no such node"))?;
-        Ok(chunk_of(&bytes))
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        let bytes = self.chunks.lock().unwrap().get(id).cloned().ok_or_else(|| Error::not_found("no such node"))?;
+        Ok(bytes.into())
     }
-}
-
-/// Only a store makes chunks.
-fn chunk_of(bytes: &[u8]) -> Chunk {
-    let options = StoreOptions { threads: 1, cache_len: 0, frame_len: 64 << 10, level: 1 };
-    let (store, _) = ChunkStore::open(Arc::new(MemoryBackend::new()), options).unwrap();
-    let writer = store.writer().unwrap();
-    let mut out = writer.chunks(PackKind::Meta).unwrap();
-    let id = out.put(bytes).unwrap().id;
-    out.finish().unwrap();
-    writer.finish().unwrap();
-    store.get(&id).unwrap()
 }
 
 fn data(number: u64) -> Piece {
@@ -143,9 +131,9 @@ fn two_hundred_thousand_pieces_make_a_tree_of_levels() {
     let Root::Nodes { depth, nodes: top } = &recipe.root else { panic!("it is long") };
     assert!(*depth >= 2 && top.len() <= INLINE_MAX, "depth {depth}, {} on top", top.len());
     assert!((200_000 / 512..200_000 / 64).contains(&nodes.count()), "{} nodes", nodes.count());
-    assert!(vml_core::recipe::Node::decode(nodes.chunks.borrow().values().next().unwrap()).is_ok());
+    assert!(vml_core::recipe::Node::decode(nodes.chunks.lock().unwrap().values().next().unwrap()).is_ok());
     assert!(nodes.read(&recipe) == pieces);
-    assert_eq!(*nodes.asked.borrow(), nodes.count(), "each node is read once");
+    assert_eq!(nodes.asked.load(Ordering::Relaxed), nodes.count(), "each node is read once");
 }
 
 #[test]
@@ -168,16 +156,16 @@ fn a_missing_or_exchanged_node_ends_the_reading_with_an_error() {
     let nodes = Nodes::default();
     let recipe = nodes.write(&(0..5000).map(data).collect::<Vec<_>>());
     let Root::Nodes { nodes: top, .. } = &recipe.root else { panic!("it is long") };
-    let ids: Vec<ChunkId> = nodes.chunks.borrow().keys().copied().collect();
+    let ids: Vec<ChunkId> = nodes.chunks.lock().unwrap().keys().copied().collect();
     for id in &ids {
-        let bytes = nodes.chunks.borrow_mut().remove(id).unwrap();
+        let bytes = nodes.chunks.lock().unwrap().remove(id).unwrap();
         let results: Vec<Result<Piece>> = RecipeReader::new(&nodes, &recipe).collect();
         assert!(results.last().unwrap().is_err() && results[..results.len() - 1].iter().all(Result::is_ok));
-        nodes.chunks.borrow_mut().insert(*id, bytes);
+        nodes.chunks.lock().unwrap().insert(*id, bytes);
     }
     // A leaf of another length in the place of the first node.
     let other = Node::Leaf(vec![data(1), data(2)]).encode();
-    nodes.chunks.borrow_mut().insert(top[0].id, other);
+    nodes.chunks.lock().unwrap().insert(top[0].id, other);
     let results: Vec<Result<Piece>> = RecipeReader::new(&nodes, &recipe).collect();
     assert!(results.len() == 1 && results[0].is_err());
 }

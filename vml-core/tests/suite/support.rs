@@ -91,7 +91,10 @@ pub fn let_files_age() {
 pub fn request<'a>(area: &str, tree: &'a Path, exclude: &'a Exclude) -> SaveRequest<'a> {
     SaveRequest {
         kind: EntryKind::State { area: area.to_owned() },
-        tree: SaveTree { path: tree, exclude, one_file_system: false, users: &[], groups: &[] },
+        tree: Some(SaveTree { path: tree, exclude, one_file_system: false, users: &[], groups: &[] }),
+        disks: &[],
+        machine: None,
+        add_parts: false,
         base: None,
         author: "tester",
         message: "a test",

@@ -1,0 +1,100 @@
+//! Saves one disk of a machine: finds out what cannot have changed, then captures the rest.
+//!
+//! A qcow2 overlay tells which parts of a disk it holds; all others are as the images below it show them. So when those
+//! images are the very files that the latest entry or the base was saved from, unchanged since, that entry's recipe
+//! stands for them. Files are known by device, inode, length and times; one that changed just before it was saved is not
+//! relied on.
+
+use super::{Repository, SaveDisk};
+use crate::disk::{DiskCaptureOptions, KnownDisk, Layer, capture_disk, changed_above};
+use crate::entry::{DiskPart, Entry, EntryId};
+use crate::monitor::Monitor;
+use crate::tree::Timestamp;
+use std::borrow::Cow;
+use std::ops::Range;
+use vml_chunk::{Error, ErrorKind, Result, StoreWriter};
+
+/// Longest time for which a file system may give two changes the same time.
+const TICK_NS: i128 = 50_000_000;
+
+/// Entries whose disks may be a help.
+pub(super) struct KnownStates<'a> {
+    pub(super) latest: Option<&'a (EntryId, Entry)>,
+    pub(super) base: Option<&'a (EntryId, Entry)>,
+    /// Whether all chunks of earlier entries are there, as far as is known.
+    pub(super) trusted: bool,
+}
+
+impl Repository {
+    pub(super) fn save_disk(
+        &self,
+        writer: &StoreWriter<'_>,
+        request: &SaveDisk<'_>,
+        known: &KnownStates<'_>,
+        now: Timestamp,
+        monitor: &dyn Monitor,
+    ) -> Result<DiskPart> {
+        let disk = request.disk;
+        let (volumes, runs) = (Vec::new(), Vec::new());
+        let state = known.of(request)?;
+        let options = DiskCaptureOptions {
+            known: state.as_ref().map(|(part, changed)| KnownDisk { recipe: &part.recipe, data_bytes: part.stats.data_bytes, changed }),
+            runs: &runs,
+            threads: self.options.threads,
+        };
+        let chunker = self.config().chunker.build()?;
+        let captured = capture_disk(writer, chunker.as_ref(), disk, &options, monitor)?;
+        if disk.layers_now()? != disk.layers() {
+            return Err(Error::new(ErrorKind::Locked, "its image changed while it was read: stop what writes to it, then save again"));
+        }
+        let racy = disk.layers().iter().flat_map(|layer| &layer.files).any(|file| file.ctime_ns > nanoseconds(now) - TICK_NS);
+        Ok(DiskPart {
+            name: request.name.to_owned(),
+            format: request.format.to_owned(),
+            recipe: captured.recipe,
+            stats: captured.stats,
+            layers: if racy { Vec::new() } else { disk.layers().to_vec() },
+            volumes,
+        })
+    }
+}
+
+type Ranges<'r> = Cow<'r, [Range<u64>]>;
+
+impl<'a> KnownStates<'a> {
+    /// The saved disk that tells most about the one to be saved, and where that may differ from it.
+    fn of<'r>(&self, request: &SaveDisk<'r>) -> Result<Option<(&'a DiskPart, Ranges<'r>)>> {
+        if !self.trusted {
+            return Ok(None);
+        }
+        let states = || self.latest.into_iter().chain(self.base);
+        if let Some((id, changed)) = request.changed {
+            let part =
+                states().filter(|(known, _)| *known == id).find_map(|(_, entry)| entry.disks().find(|disk| disk.name == request.name));
+            return Ok(part.map(|part| (part, Cow::Borrowed(changed))));
+        }
+        let layers = request.disk.layers();
+        let mut best: Option<(&DiskPart, usize)> = None;
+        for (_, entry) in states() {
+            for part in entry.disks() {
+                if let Some(above) = layers_above(layers, &part.layers)
+                    && best.is_none_or(|(_, known)| above < known)
+                {
+                    best = Some((part, above));
+                }
+            }
+        }
+        let Some((part, above)) = best else { return Ok(None) };
+        Ok(Some((part, Cow::Owned(changed_above(request.disk, above)?))))
+    }
+}
+
+/// How many layers stand above `known` in `layers`, if those are the same files as they were.
+fn layers_above(layers: &[Layer], known: &[Layer]) -> Option<usize> {
+    let above = layers.len().checked_sub(known.len())?;
+    (!known.is_empty() && layers[above..] == *known).then_some(above)
+}
+
+fn nanoseconds(time: Timestamp) -> i128 {
+    i128::from(time.seconds) * 1_000_000_000 + i128::from(time.nanoseconds)
+}
