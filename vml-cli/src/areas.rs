@@ -2,6 +2,7 @@
 //!
 //! They say where a tree is on this host, so they are no part of a repository that others share.
 
+use crate::images::DiskImage;
 use crate::settings;
 use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, Serialize};
@@ -21,7 +22,8 @@ pub struct Area {
     /// Also the name of its folder and of its log in the repository.
     pub name: String,
     /// The directory tree on this host.
-    pub tree: PathBuf,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tree: Option<PathBuf>,
     /// The base its entries are relative to, `name@version`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub base: Option<String>,
@@ -34,6 +36,23 @@ pub struct Area {
     /// Whether what is mounted inside the tree is left out.
     #[serde(default)]
     pub one_file_system: bool,
+    /// A file that describes the machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub machine: Option<PathBuf>,
+    /// Further folders in which files that an image names may lie.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allow_dir: Vec<PathBuf>,
+    /// Its disks.
+    #[serde(default, rename = "disk", skip_serializing_if = "Vec::is_empty")]
+    pub disks: Vec<DiskImage>,
+}
+
+impl Area {
+    /// Where it is on this host, for people.
+    pub fn place(&self) -> String {
+        let files = self.tree.iter().chain(self.disks.iter().map(|disk| &disk.file));
+        files.map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
+    }
 }
 
 fn yes() -> bool {
@@ -79,6 +98,9 @@ pub fn get(name: &str) -> Result<Area> {
 
 fn parse(path: &Path, text: &str, name: &str) -> Result<Area> {
     let area: Area = toml::from_str(text).with_context(|| format!("{} is not the description of an area", path.display()))?;
+    if area.tree.is_none() && area.disks.is_empty() {
+        bail!(vml_core::Error::invalid(format!("{} names neither a tree nor a disk", path.display())));
+    }
     if area.name != name {
         bail!(vml_core::Error::invalid(format!("{} describes the area {:?}, but its folder says {name:?}", path.display(), area.name)));
     }

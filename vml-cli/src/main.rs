@@ -7,6 +7,7 @@ mod areas;
 mod args;
 mod commands;
 mod failure;
+mod images;
 mod output;
 mod progress;
 mod settings;

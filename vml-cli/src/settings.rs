@@ -50,6 +50,11 @@ pub fn host() -> String {
         .unwrap_or_else(|| "localhost".to_owned())
 }
 
+/// The time now as file systems keep it, for comparison with a file's: nanoseconds since 1970.
+pub fn file_time_ns() -> i128 {
+    jiff::Timestamp::now().as_nanosecond()
+}
+
 /// The time now; `VML_TIME_MS` fixes it, for tests and reproducible logs.
 pub fn now() -> Timestamp {
     if let Some(ms) = env::var("VML_TIME_MS").ok().and_then(|text| text.parse::<i64>().ok()) {

@@ -19,6 +19,7 @@ pub mod recipe;
 pub mod refs;
 pub mod repository;
 pub mod tree;
+pub mod tune;
 pub mod volume;
 
 pub use entry::{Entry, EntryId};

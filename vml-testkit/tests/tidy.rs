@@ -11,9 +11,9 @@ const LAYERS: [(&str, &[&[&str]]); 4] = [
         "vml-chunk",
         &[&["store"], &["pack", "frame", "index"], &["chunker", "codec", "backend", "mmap"], &["id", "error", "format", "stats"]],
     ),
-    ("vml-core", &[&["repository"], &["refs"], &["entry"], &["volume"], &["tree", "disk"], &["recipe", "monitor", "name"]]),
+    ("vml-core", &[&["tune"], &["repository"], &["refs"], &["entry"], &["volume"], &["tree", "disk"], &["recipe", "monitor", "name"]]),
     ("vml-hv", &[&["guest", "image"]]),
-    ("vml-cli", &[&["commands"], &["output", "progress", "failure"], &["args", "areas"], &["settings"]]),
+    ("vml-cli", &[&["commands"], &["output", "progress", "failure"], &["args", "areas"], &["images"], &["settings"]]),
 ];
 
 /// Crates that a crate may name.

@@ -25,6 +25,9 @@ pub struct SaveArgs {
     /// Tell what it would cost and store nothing
     #[arg(long)]
     pub dry_run: bool,
+    /// Save disks although another program has an image open for writing: the saved state may be torn
+    #[arg(long)]
+    pub in_use: bool,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -129,11 +132,13 @@ pub struct PathArgs {
 
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "\
-Only root can give files to other owners; others build them as their own.
+A tree becomes the directory's contents, each disk a sparse raw image DIR/NAME.raw. Only root can give files to other owners; others build them as their own.
 
 Examples:
   vml build analysis@latest /srv/guests/copy
-  vml build stable /srv/guests/analysis --delete")]
+  vml build stable /srv/guests/analysis --delete
+  vml build detector@latest /srv/vms/copy
+  vml build detector@~1 /srv/vms/yesterday --verify")]
 pub struct BuildArgs {
     /// The entry
     pub entry: String,
@@ -145,6 +150,15 @@ pub struct BuildArgs {
     /// Do not ask before deleting
     #[arg(long, short)]
     pub yes: bool,
+    /// Replace images that are there already
+    #[arg(long)]
+    pub replace: bool,
+    /// Read the written images again and compare them with what was saved
+    #[arg(long)]
+    pub verify: bool,
+    /// For an entry that has both: build only its tree, or only its disks
+    #[arg(long, value_name = "PART", value_parser = ["tree", "disks"])]
+    pub only: Option<String>,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -79,7 +79,7 @@ pub enum Command {
     Ls(LsArgs),
     /// Print a file of an entry
     Cat(PathArgs),
-    /// Build an entry's tree in a directory
+    /// Build an entry's tree or disks in a directory
     Build(BuildArgs),
     /// Bring back one path of an entry
     Restore(RestoreArgs),
@@ -87,6 +87,8 @@ pub enum Command {
     Stats,
     /// See whether everything is whole
     Check(CheckArgs),
+    /// Try a repository's settings on data of one's own
+    Tune(TuneArgs),
     /// Print a completion script for a shell
     Completions(CompletionArgs),
     /// Show the main job on directories of this machine

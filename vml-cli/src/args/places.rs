@@ -23,7 +23,7 @@ pub struct InitArgs {
 
 #[derive(Debug, Subcommand)]
 pub enum BaseCommand {
-    /// Save a directory tree as a base
+    /// Save a directory tree, or disk images, as a base
     Add(BaseAddArgs),
     /// List the bases
     List,
@@ -33,14 +33,20 @@ pub enum BaseCommand {
 
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "\
-Example:
-  vml base add debian@12 --tree /srv/guests/debian12 -m 'as installed'")]
+A base that has a tree can be given disks later, and the other way round: two faces of one version.
+
+Examples:
+  vml base add debian@12 --tree /srv/guests/debian12 -m 'as installed'
+  vml base add debian@12 --disk /srv/images/debian12.qcow2 --machine debian12.xml
+  vml base add lab@3 --disk system=lab.raw --disk data=lab-data.qcow2")]
 pub struct BaseAddArgs {
     /// Name and version, like debian@12.5
     #[arg(value_name = "NAME@VERSION")]
     pub base: String,
     #[command(flatten)]
     pub tree: TreeArgs,
+    #[command(flatten)]
+    pub disks: DiskArgs,
     /// What it is
     #[arg(long, short, default_value = "", hide_default_value = true)]
     pub message: String,
@@ -59,12 +65,26 @@ pub struct BaseRmArgs {
     pub yes: bool,
 }
 
+/// Disk images.
+#[derive(Debug, ClapArgs)]
+pub struct DiskArgs {
+    /// A disk's image: [NAME=]FILE[,format=raw|qcow2] (repeatable)
+    #[arg(long = "disk", value_name = "IMAGE", value_parser = crate::images::parse_disk)]
+    pub disks: Vec<crate::images::DiskImage>,
+    /// Another folder in which files that an image names may lie, besides the image's own (repeatable)
+    #[arg(long, value_name = "DIR")]
+    pub allow_dir: Vec<PathBuf>,
+    /// A file that describes the machine, such as libvirt's XML; it is kept with the entry
+    #[arg(long, value_name = "FILE")]
+    pub machine: Option<PathBuf>,
+}
+
 /// A directory tree and what to leave out of it.
 #[derive(Debug, ClapArgs)]
 pub struct TreeArgs {
-    /// The directory
+    /// A directory
     #[arg(long, value_name = "DIR")]
-    pub tree: PathBuf,
+    pub tree: Option<PathBuf>,
     /// Leave out what matches: a name anywhere, or a path from the root of the tree (repeatable)
     #[arg(long, value_name = "GLOB")]
     pub exclude: Vec<String>,
@@ -84,19 +104,22 @@ pub enum AreaCommand {
     List,
     /// Show one area
     Show(AreaNameArgs),
-    /// Remove an area's description; its entries and its tree stay
+    /// Remove an area's description; its entries, its tree and its disks stay
     Rm(AreaRmArgs),
 }
 
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "\
-Example:
-  vml area add analysis --tree /srv/guests/analysis --base debian@12 --exclude '*.o'")]
+Examples:
+  vml area add analysis --tree /srv/guests/analysis --base debian@12 --exclude '*.o'
+  vml area add detector --disk /srv/vms/detector.qcow2 --base debian@12")]
 pub struct AreaAddArgs {
     /// A name for the area
     pub name: String,
     #[command(flatten)]
     pub tree: TreeArgs,
+    #[command(flatten)]
+    pub disks: DiskArgs,
     /// The base its entries are relative to
     #[arg(long, value_name = "NAME@VERSION")]
     pub base: Option<String>,
@@ -121,6 +144,48 @@ pub struct AreaRmArgs {
     /// Do not ask
     #[arg(long, short)]
     pub yes: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+Each setting is varied by itself, the others as by default; --all tries every combination. The images or trees are saved one
+after the other into a repository that is removed afterwards; several states of one guest show what they share.
+
+Examples:
+  vml tune --disk monday.qcow2 --disk friday.qcow2
+  vml tune --tree /srv/guests/analysis --level 1,3,9 --svg sizes.svg
+  vml tune --disk lab.raw --chunker fastcdc:1K/4K/32K,fixed:4K --frame 1M,8M --all --json")]
+pub struct TuneArgs {
+    /// A disk's image to save: [NAME=]FILE[,format=raw|qcow2] (repeatable)
+    #[arg(long = "disk", value_name = "IMAGE", value_parser = crate::images::parse_disk)]
+    pub disks: Vec<crate::images::DiskImage>,
+    /// Another folder in which files that an image names may lie, besides the image's own (repeatable)
+    #[arg(long, value_name = "DIR")]
+    pub allow_dir: Vec<PathBuf>,
+    /// A directory tree to save (repeatable)
+    #[arg(long, value_name = "DIR")]
+    pub tree: Vec<PathBuf>,
+    /// Chunkers to try, as for `vml init`
+    #[arg(long, value_name = "HOW,...", value_delimiter = ',')]
+    pub chunker: Vec<String>,
+    /// Frame lengths to try
+    #[arg(long, value_name = "SIZE,...", value_delimiter = ',', value_parser = parse_size)]
+    pub frame: Vec<u32>,
+    /// zstd levels to try
+    #[arg(long, value_name = "N,...", value_delimiter = ',')]
+    pub level: Vec<u8>,
+    /// Try every combination
+    #[arg(long)]
+    pub all: bool,
+    /// Draw size against speed
+    #[arg(long, value_name = "FILE")]
+    pub svg: Option<PathBuf>,
+    /// Where the trials' repositories are made [default: the system's folder for temporary files]
+    #[arg(long, value_name = "DIR")]
+    pub work: Option<PathBuf>,
+    /// One trial, told as JSON
+    #[arg(long, hide = true)]
+    pub trial: Option<String>,
 }
 
 /// `8K`, `1M`, `4096`.

@@ -3,9 +3,11 @@
 use super::{Context, Outcome};
 use crate::areas::{self, Area};
 use crate::args::{AreaAddArgs, AreaCommand, AreaNameArgs, AreaRmArgs};
+use crate::images::DiskImage;
 use crate::output::{complain, human, json};
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
 use vml_core::refs::{RefKind, check_name, split_base};
 use vml_core::tree::Exclude;
 use vml_core::{Error, Repository};
@@ -22,13 +24,22 @@ pub fn run(context: &Context, command: AreaCommand) -> Result<Outcome> {
 fn add(context: &Context, args: AreaAddArgs) -> Result<Outcome> {
     check_name("area", &args.name)?;
     Exclude::new(&args.tree.exclude)?;
-    let tree = std::fs::canonicalize(&args.tree.tree).map_err(vml_error(&format!("cannot find the tree {}", args.tree.tree.display())))?;
-    if tree.to_str().is_none() {
-        let message = format!("the path of the tree is not UTF-8, which its description must be: {}", tree.display());
-        return Err(Error::invalid(message).into());
+    if args.tree.tree.is_none() && args.disks.disks.is_empty() {
+        return Err(Error::invalid("an area is a directory tree, disks, or both: say --tree DIR or --disk FILE").into());
     }
-    if !tree.is_dir() {
+    let tree = args.tree.tree.as_deref().map(|tree| located(tree, "the tree")).transpose()?;
+    if let Some(tree) = tree.as_ref().filter(|tree| !tree.is_dir()) {
         return Err(Error::invalid(format!("{} is not a directory", tree.display())).into());
+    }
+    let disks = args.disks.disks.iter().map(DiskImage::located).collect::<Result<Vec<_>>>()?;
+    if let Some(twice) = disks.iter().enumerate().find(|(i, disk)| disks[..*i].iter().any(|other| other.name == disk.name)) {
+        return Err(Error::invalid(format!("two disks have the name {:?}: write NAME=FILE", twice.1.name)).into());
+    }
+    let allow_dir = args.disks.allow_dir.iter().map(|dir| located(dir, "the folder")).collect::<Result<Vec<_>>>()?;
+    let machine = args.disks.machine.as_deref().map(|file| located(file, "the machine's description")).transpose()?;
+    for disk in &disks {
+        // What cannot be opened now could not be saved later.
+        disk.open(&allow_dir).with_context(|| format!("cannot use the disk {}", disk.name))?;
     }
     if let Some(base) = &args.base {
         split_base(base)?;
@@ -42,6 +53,9 @@ fn add(context: &Context, args: AreaAddArgs) -> Result<Outcome> {
         exclude: args.tree.exclude,
         default_exclude: !args.tree.no_default_exclude,
         one_file_system: args.tree.one_file_system,
+        machine,
+        allow_dir,
+        disks,
     };
     let path = areas::add(&area)?;
     if context.json() {
@@ -55,7 +69,7 @@ fn list(context: &Context) -> Result<Outcome> {
     let mut problems = 0;
     let areas = areas::list()?;
     if areas.is_empty() {
-        context.say("no areas on this host yet; `vml area add NAME --tree DIR` adds one")?;
+        context.say("no areas on this host yet; `vml area add NAME --tree DIR`, or --disk FILE, adds one")?;
     }
     for (name, area) in areas {
         match area {
@@ -63,8 +77,8 @@ fn list(context: &Context) -> Result<Outcome> {
                 if context.json() {
                     crate::output::value(&describe(&area, None)?)?;
                 }
-                let base = area.base.map(|base| format!("  base {base}")).unwrap_or_default();
-                context.say(format_args!("{name:<20} {}{base}", area.tree.display()))?;
+                let base = area.base.as_ref().map(|base| format!("  base {base}")).unwrap_or_default();
+                context.say(format_args!("{name:<20} {}{base}", area.place()))?;
             }
             Err(error) => {
                 problems += 1;
@@ -84,12 +98,25 @@ fn show(context: &Context, args: &AreaNameArgs) -> Result<Outcome> {
         return Ok(Outcome::Done);
     }
     let path = areas::path(&area.name)?;
-    context.say(format_args!("area     {}\nfile     {}\ntree     {}", area.name, path.display(), area.tree.display()))?;
+    context.say(format_args!("area     {}\nfile     {}", area.name, path.display()))?;
+    if let Some(tree) = &area.tree {
+        context.say(format_args!("tree     {}", tree.display()))?;
+    }
+    for disk in &area.disks {
+        let format = disk.format.as_ref().map(|format| format!(" ({format})")).unwrap_or_default();
+        context.say(format_args!("disk     {}: {}{format}", disk.name, disk.file.display()))?;
+    }
+    for dir in &area.allow_dir {
+        context.say(format_args!("allowed  {}", dir.display()))?;
+    }
+    if let Some(machine) = &area.machine {
+        context.say(format_args!("machine  {}", machine.display()))?;
+    }
     context.say(format_args!("base     {}", area.base.as_deref().unwrap_or("none")))?;
     for pattern in &area.exclude {
         context.say(format_args!("exclude  {pattern}"))?;
     }
-    if !area.default_exclude {
+    if area.tree.is_some() && !area.default_exclude {
         context.say("exclude  nothing by default, even of a guest's root")?;
     }
     if area.one_file_system {
@@ -114,7 +141,10 @@ fn describe(area: &Area, repository: Option<&Repository>) -> Result<Value> {
     let latest = repository.map(|repository| repository.refs().get(RefKind::Area, &area.name)).transpose()?.flatten();
     Ok(json!({
         "area": area.name,
-        "tree": json::host_path(&area.tree),
+        "tree": area.tree.as_deref().map(json::host_path),
+        "disks": area.disks.iter().map(disk).collect::<Vec<_>>(),
+        "allow_dir": area.allow_dir.iter().map(|dir| json::host_path(dir)).collect::<Vec<_>>(),
+        "machine": area.machine.as_deref().map(json::host_path),
         "base": area.base,
         "exclude": area.exclude,
         "default_exclude": area.default_exclude,
@@ -130,13 +160,27 @@ fn remove(context: &Context, args: &AreaRmArgs) -> Result<Outcome> {
     if !path.exists() {
         areas::get(&args.name)?;
     }
-    context.confirm(&format!("Remove the description of the area {}? Its entries and its tree stay.", args.name), args.yes)?;
+    context.confirm(&format!("Remove the description of the area {}? Its entries stay, and its tree and disks.", args.name), args.yes)?;
     areas::remove(&args.name)?;
     if context.json() {
         crate::output::value(&json!({ "removed": args.name }))?;
     }
     context.say(format_args!("removed the area {}; its log stays in the repository", args.name))?;
     Ok(Outcome::Done)
+}
+
+fn disk(disk: &DiskImage) -> Value {
+    json!({ "name": disk.name, "file": json::host_path(&disk.file), "format": disk.format })
+}
+
+/// A path as it is written down: from the root, without links.
+fn located(path: &Path, what: &str) -> Result<PathBuf> {
+    let found = std::fs::canonicalize(path).map_err(vml_error(&format!("cannot find {what} {}", path.display())))?;
+    if found.to_str().is_none() {
+        let message = format!("the path of {what} is not UTF-8, which its description must be: {}", found.display());
+        return Err(Error::invalid(message).into());
+    }
+    Ok(found)
 }
 
 /// Turns a bare input error into one with a kind, for the exit code and the hint.

@@ -3,6 +3,7 @@
 use super::save::{self, What};
 use super::{Context, Outcome};
 use crate::args::{BaseAddArgs, BaseCommand, BaseRmArgs};
+use crate::images::DiskImage;
 use crate::output::{complain, human, json};
 use anyhow::Result;
 use serde_json::json;
@@ -20,9 +21,13 @@ pub fn run(context: &Context, command: BaseCommand) -> Result<Outcome> {
 
 fn add(context: &Context, args: &BaseAddArgs) -> Result<Outcome> {
     let (name, version) = split_base(&args.base)?;
+    let disks = args.disks.disks.iter().map(DiskImage::located).collect::<Result<Vec<_>>>()?;
     let what = What {
         kind: EntryKind::Base { name: name.to_owned(), version: version.to_owned() },
-        tree: &args.tree.tree,
+        tree: args.tree.tree.as_deref(),
+        disks: &disks,
+        allow_dir: &args.disks.allow_dir,
+        machine: args.disks.machine.as_deref(),
         base: None,
         exclude: &args.tree.exclude,
         default_exclude: !args.tree.no_default_exclude,
@@ -30,6 +35,7 @@ fn add(context: &Context, args: &BaseAddArgs) -> Result<Outcome> {
         message: &args.message,
         tags: &[],
         dry_run: false,
+        in_use: false,
     };
     save::save(context, &what)
 }
@@ -39,21 +45,19 @@ fn list(context: &Context) -> Result<Outcome> {
     let mut problems = 0;
     let bases = repository.refs().list(RefKind::Base)?;
     if bases.is_empty() {
-        context.say("no bases yet; `vml base add NAME@VERSION --tree DIR` adds one")?;
+        context.say("no bases yet; `vml base add NAME@VERSION --tree DIR`, or --disk FILE, adds one")?;
     }
     for (name, target) in bases {
         match target.and_then(|id| repository.entry(&id).map(|entry| (id, entry))) {
             Ok((id, entry)) => {
-                let stats = entry.tree().map(|tree| tree.stats).unwrap_or_default();
                 if context.json() {
                     crate::output::value(&json::entry(&id, &entry))?;
                 }
                 let line = format!(
-                    "{name:<24} {}  {}  {} in {}  {}",
+                    "{name:<24} {}  {}  {}  {}",
                     id.short(),
                     human::time(entry.time_ms),
-                    human::size(stats.bytes),
-                    human::counted(stats.files_count, "file"),
+                    human::extent_of(&entry),
                     human::first_line(&entry.message),
                 );
                 context.say(line.trim_end())?;

@@ -35,7 +35,8 @@ pub fn run(context: &Context, args: &InitArgs) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-fn parse_chunker(text: &str) -> Result<ChunkerParams> {
+/// Reads `fastcdc:2K/8K/64K` or `fixed:4K`.
+pub(super) fn parse_chunker(text: &str) -> Result<ChunkerParams> {
     let wrong = || Error::invalid(format!("{text:?} is no chunker: write fastcdc:2K/8K/64K or fixed:4K"));
     let size = |text: &str| settings::parse_size(text).ok_or_else(wrong);
     let (name, sizes) = text.split_once(':').ok_or_else(wrong)?;

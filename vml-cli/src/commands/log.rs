@@ -36,13 +36,11 @@ pub fn log(context: &Context, args: &LogArgs) -> Result<Outcome> {
             continue;
         }
         let marks = if own_tags.is_empty() { String::new() } else { format!("  [{}]", own_tags.join(", ")) };
-        let stats = entry.tree().map(|tree| tree.stats).unwrap_or_default();
         let (time, message) = (human::time(entry.time_ms), human::first_line(&entry.message));
         context.say(format!("{}  {time}  {:<16} {message}{marks}", id.short(), entry.origin()).trim_end())?;
         context.say(format_args!(
-            "            {} in {}, new {}, stored {}",
-            human::size(stats.bytes),
-            human::counted(stats.files_count, "file"),
+            "            {}, new {}, stored {}",
+            human::extent_of(entry),
             human::size(entry.cost.new_bytes),
             human::size(entry.cost.stored_bytes),
         ))?;
@@ -148,6 +146,20 @@ pub fn show(context: &Context, args: &EntryArgs) -> Result<Outcome> {
             ),
         )?;
         row("read", &format!("{} in {}", human::size(stats.read_bytes), human::counted(stats.read_files_count, "file")))?;
+    }
+    for disk in entry.disks() {
+        let (data, len) = (human::size(disk.stats.data_bytes), human::size(disk.recipe.len));
+        row("disk", &format!("{}: {data} of {len}, from {}", disk.name, human::printable(&disk.format)))?;
+        for volume in &disk.volumes {
+            let number = if volume.number == 0 { "whole".to_owned() } else { volume.number.to_string() };
+            let label = if volume.label.is_empty() { String::new() } else { format!(" {:?}", human::printable(&volume.label)) };
+            row("", &format!("partition {number}: {}{label}, {}", human::printable(&volume.file_system), human::size(volume.len)))?;
+        }
+        let (read, known) = (human::size(disk.stats.read_bytes), human::size(disk.stats.known_bytes));
+        row("read", &format!("{read} of it, {known} known from before"))?;
+    }
+    if let Some(machine) = entry.machine() {
+        row("machine", &format!("{}, {}", human::printable(&machine.name), human::size(machine.bytes.len() as u64)))?;
     }
     let cost = &entry.cost;
     row(

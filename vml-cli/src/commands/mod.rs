@@ -6,12 +6,14 @@ mod browse;
 mod check;
 mod demo;
 mod diff;
+mod disks;
 mod init;
 mod log;
 mod mark;
 mod restore;
 mod save;
 mod stats;
+mod tune;
 
 use crate::args::{Args, Command, Global};
 use crate::progress::Progress;
@@ -116,6 +118,7 @@ pub fn run(args: Args) -> Result<Outcome> {
         Command::Restore(args) => restore::restore(&context, &args),
         Command::Stats => stats::run(&context),
         Command::Check(args) => check::run(&context, &args),
+        Command::Tune(args) => tune::run(&context, &args),
         Command::Completions(args) => {
             // Into memory first: the generator panics when its reader has gone.
             let mut script = Vec::new();

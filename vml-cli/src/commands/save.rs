@@ -1,17 +1,18 @@
 //! `vml save`, and what `vml base add` shares with it.
 
-use super::{Context, Outcome};
+use super::{Context, Outcome, disks};
 use crate::areas;
 use crate::args::SaveArgs;
+use crate::images::DiskImage;
 use crate::output::{human, json};
 use crate::settings;
 use anyhow::{Context as _, Result};
 use serde_json::json;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
-use vml_core::entry::{BaseRef, EntryKind, Fact};
+use vml_core::entry::{BaseRef, DiskPart, EntryKind, Fact};
 use vml_core::refs::{RefKind, split_base};
 use vml_core::repository::{SaveRequest, SaveTree, Saved};
 use vml_core::tree::Exclude;
@@ -21,7 +22,10 @@ use vml_hv::guest::{self, DEFAULT_EXCLUDE, GuestRoot};
 /// What to save, from an area's description or a base's arguments.
 pub struct What<'a> {
     pub kind: EntryKind,
-    pub tree: &'a Path,
+    pub tree: Option<&'a Path>,
+    pub disks: &'a [DiskImage],
+    pub allow_dir: &'a [PathBuf],
+    pub machine: Option<&'a Path>,
     pub base: Option<&'a str>,
     pub exclude: &'a [String],
     pub default_exclude: bool,
@@ -29,13 +33,18 @@ pub struct What<'a> {
     pub message: &'a str,
     pub tags: &'a [String],
     pub dry_run: bool,
+    /// Whether images that somebody writes to are saved all the same.
+    pub in_use: bool,
 }
 
 pub fn run(context: &Context, args: &SaveArgs) -> Result<Outcome> {
     let area = areas::get(&args.area)?;
     let what = What {
         kind: EntryKind::State { area: area.name.clone() },
-        tree: &area.tree,
+        tree: area.tree.as_deref(),
+        disks: &area.disks,
+        allow_dir: &area.allow_dir,
+        machine: area.machine.as_deref(),
         base: area.base.as_deref(),
         exclude: &area.exclude,
         default_exclude: area.default_exclude,
@@ -43,10 +52,12 @@ pub fn run(context: &Context, args: &SaveArgs) -> Result<Outcome> {
         message: &args.message,
         tags: &args.tag,
         dry_run: args.dry_run,
+        in_use: args.in_use,
     };
     save(context, &what)
 }
 
+/// Saves what is described.
 pub fn save(context: &Context, what: &What<'_>) -> Result<Outcome> {
     let started = Instant::now();
     let mut repository = context.repository()?;
@@ -54,37 +65,31 @@ pub fn save(context: &Context, what: &What<'_>) -> Result<Outcome> {
         repository = Repository::open(Arc::new(DiscardBackend::new(Arc::clone(repository.backend()))), context.options())?;
     }
     let base = what.base.map(|name| find_base(&repository, name)).transpose()?;
-    let root = GuestRoot::open(what.tree).context("cannot read the tree to save")?;
-    let is_guest = root.is_guest();
-    let mut patterns: Vec<String> = what.exclude.to_vec();
-    if is_guest && what.default_exclude {
-        patterns.extend(DEFAULT_EXCLUDE.map(str::to_owned));
-    }
-    patterns.extend(own_repository(context, what.tree)?);
-    let exclude = Exclude::new(&patterns)?;
-    let owners = if is_guest { guest::owners(&root) } else { guest::host_owners().unwrap_or_default() };
-    let path = fs::canonicalize(what.tree).unwrap_or_else(|_| what.tree.to_owned());
+    let tree = what.tree.map(|tree| prepare_tree(context, what, tree)).transpose()?;
+    let open = disks::open(what)?;
     let mut facts = vec![
         Fact { name: "host.name".to_owned(), value: settings::host() },
-        Fact { name: "host.path".to_owned(), value: path.display().to_string() },
         Fact { name: "vml.version".to_owned(), value: env!("CARGO_PKG_VERSION").to_owned() },
     ];
-    if is_guest {
-        facts.extend(guest::facts(&root));
+    let place = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_owned()).display().to_string();
+    if let Some(path) = what.tree {
+        facts.insert(1, Fact { name: "host.path".to_owned(), value: place(path) });
     }
+    facts.extend(what.disks.iter().map(|disk| Fact { name: format!("host.disk.{}", disk.name), value: place(&disk.file) }));
+    facts.extend(tree.iter().flat_map(|tree| tree.facts.clone()));
     let progress = context.progress();
     let request = SaveRequest {
         kind: what.kind.clone(),
-        tree: Some(SaveTree {
-            path: what.tree,
-            exclude: &exclude,
+        tree: tree.as_ref().map(|tree| SaveTree {
+            path: tree.path,
+            exclude: &tree.exclude,
             one_file_system: what.one_file_system,
-            users: &owners.users,
-            groups: &owners.groups,
+            users: &tree.owners.users,
+            groups: &tree.owners.groups,
         }),
-        disks: &[],
-        machine: None,
-        add_parts: false,
+        disks: &disks::requests(&open),
+        machine: what.machine.map(disks::machine).transpose()?,
+        add_parts: true,
         base,
         author: &settings::author(),
         message: what.message,
@@ -95,10 +100,35 @@ pub fn save(context: &Context, what: &What<'_>) -> Result<Outcome> {
     };
     let saved = repository.save(request, &progress);
     progress.finish();
-    let saved = saved.with_context(|| format!("cannot save {}", what.tree.display()))?;
+    let saved = saved.with_context(|| match (&what.kind, what.tree) {
+        (EntryKind::Base { name, version }, _) => format!("cannot save the base {name}@{version}"),
+        (_, Some(tree)) => format!("cannot save {}", tree.display()),
+        (EntryKind::State { area }, None) => format!("cannot save the disks of {area}"),
+    })?;
     let elapsed_ms = settings::elapsed_ms(started);
     print(context, what, &saved, elapsed_ms, &progress.problems(), &progress.notices())?;
     Ok(Outcome::of(saved.problems_count))
+}
+
+/// A tree to save, and what is known of it beforehand.
+struct Tree<'a> {
+    path: &'a Path,
+    exclude: Exclude,
+    owners: guest::Owners,
+    facts: Vec<Fact>,
+}
+
+fn prepare_tree<'a>(context: &Context, what: &What<'_>, path: &'a Path) -> Result<Tree<'a>> {
+    let root = GuestRoot::open(path).context("cannot read the tree to save")?;
+    let is_guest = root.is_guest();
+    let mut patterns: Vec<String> = what.exclude.to_vec();
+    if is_guest && what.default_exclude {
+        patterns.extend(DEFAULT_EXCLUDE.map(str::to_owned));
+    }
+    patterns.extend(own_repository(context, path)?);
+    let owners = if is_guest { guest::owners(&root) } else { guest::host_owners().unwrap_or_default() };
+    let facts = if is_guest { guest::facts(&root) } else { Vec::new() };
+    Ok(Tree { path, exclude: Exclude::new(&patterns)?, owners, facts })
 }
 
 /// A pattern for the repository, if it is inside the tree: saved into itself it would grow with every entry.
@@ -135,9 +165,13 @@ fn print(
     problems: &[vml_core::Problem],
     notices: &[String],
 ) -> Result<()> {
-    let tree = saved.entry.tree().context("the entry has no tree")?;
-    let (stats, cost) = (&tree.stats, &saved.stats);
+    let cost = &saved.stats;
+    // Of a base that was given another face only what was saved now.
+    let tree = saved.entry.tree().filter(|_| what.tree.is_some());
+    let disks: Vec<&DiskPart> = saved.entry.disks().filter(|disk| what.disks.iter().any(|saved| saved.name == disk.name)).collect();
     if context.json() {
+        let stats = tree.map(|tree| tree.stats).unwrap_or_default();
+        let (left_out, more) = tree.map(|tree| (tree.left_out.as_slice(), tree.left_out_more_count)).unwrap_or_default();
         return crate::output::value(&json!({
             "entry": if what.dry_run { None } else { Some(saved.id.to_string()) },
             "dry_run": what.dry_run,
@@ -147,32 +181,42 @@ fn print(
             "files": stats.files_count,
             "directories": stats.directories_count,
             "others": stats.others_count,
-            "bytes": stats.bytes,
+            "bytes": stats.bytes + disks.iter().map(|disk| disk.stats.data_bytes).sum::<u64>(),
             "read_files": stats.read_files_count,
-            "read_bytes": stats.read_bytes,
+            "read_bytes": stats.read_bytes + disks.iter().map(|disk| disk.stats.read_bytes).sum::<u64>(),
+            "disks": disks.iter().map(|disk| json::disk(disk)).collect::<Vec<_>>(),
             "new_chunks": cost.new_chunks,
             "new_bytes": cost.new_bytes,
             "stored_bytes": cost.stored_bytes,
             "elapsed_ms": elapsed_ms,
-            "left_out": tree.left_out.iter().map(json::left_out).collect::<Vec<_>>(),
-            "left_out_more": tree.left_out_more_count,
+            "left_out": left_out.iter().map(json::left_out).collect::<Vec<_>>(),
+            "left_out_more": more,
             "problems": json::problems(problems),
             "notices": notices,
         }));
     }
-    for row in tree.left_out.iter().take(20) {
-        context.say(format_args!("left out {}", human::left_out(row)))?;
-    }
-    let more = tree.left_out.len().saturating_sub(20) as u64 + tree.left_out_more_count;
-    if more > 0 {
-        context.say(format_args!("left out {more} more: `vml show` lists them"))?;
+    if let Some(tree) = tree {
+        for row in tree.left_out.iter().take(20) {
+            context.say(format_args!("left out {}", human::left_out(row)))?;
+        }
+        let more = tree.left_out.len().saturating_sub(20) as u64 + tree.left_out_more_count;
+        if more > 0 {
+            context.say(format_args!("left out {more} more: `vml show` lists them"))?;
+        }
     }
     let verb = if what.dry_run { "would save".to_owned() } else { format!("saved {} as {}", saved.entry.origin(), saved.id.short()) };
+    let tree = tree.map(|tree| {
+        let stats = &tree.stats;
+        let files = human::counted(stats.files_count, "file");
+        format!("{} in {files}, of which {} read", human::size(stats.bytes), human::count(stats.read_files_count))
+    });
+    let saved_disks = disks.iter().map(|disk| {
+        let (data, len, read) = (human::size(disk.stats.data_bytes), human::size(disk.recipe.len), human::size(disk.stats.read_bytes));
+        format!("disk {} with {data} of {len}, {read} read", disk.name)
+    });
     context.say(format_args!(
-        "{verb}: {} in {}, of which {} read; new {}, stored {}, in {}",
-        human::size(stats.bytes),
-        human::counted(stats.files_count, "file"),
-        human::count(stats.read_files_count),
+        "{verb}: {}; new {}, stored {}, in {}",
+        tree.into_iter().chain(saved_disks).collect::<Vec<_>>().join("; "),
         human::size(cost.new_bytes),
         human::size(cost.stored_bytes),
         human::elapsed(elapsed_ms),

@@ -15,7 +15,7 @@ pub fn run(context: &Context) -> Result<Outcome> {
         match repository.entry(&id) {
             Ok(entry) => {
                 entries += 1;
-                bytes += entry.tree().map_or(0, |tree| tree.stats.bytes);
+                bytes += entry.tree().map_or(0, |tree| tree.stats.bytes) + entry.disks().map(|disk| disk.stats.data_bytes).sum::<u64>();
             }
             Err(_) => unreadable += 1,
         }
@@ -56,7 +56,7 @@ pub fn run(context: &Context) -> Result<Outcome> {
         context.say(format_args!("unreadable  {}: `vml check` tells why", human::counted(unreadable, "entry")))?;
     }
     let ratio = if stored == 0 { 0.0 } else { bytes as f64 / stored as f64 };
-    context.say(format_args!("all trees   {}, stored in {}: {ratio:.1} to 1", human::size(bytes), human::size(stored)))?;
+    context.say(format_args!("everything  {}, stored in {}: {ratio:.1} to 1", human::size(bytes), human::size(stored)))?;
     context.say(format_args!("data        {} in {}", human::size(totals.data_bytes), human::counted(totals.data_packs_count, "pack")))?;
     context.say(format_args!("metadata    {} in {}", human::size(totals.meta_bytes), human::counted(totals.meta_packs_count, "pack")))?;
     context.say(format_args!(

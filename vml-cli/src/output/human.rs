@@ -3,7 +3,17 @@
 use indicatif::{BinaryBytes, HumanCount};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use vml_core::Entry;
 use vml_core::tree::{LeftOut, LeftOutReason, Node, NodeKind, display_path};
+
+/// How much an entry holds: its tree's bytes and files, its disks' data.
+pub fn extent_of(entry: &Entry) -> String {
+    let tree = entry.tree().map(|tree| format!("{} in {}", size(tree.stats.bytes), counted(tree.stats.files_count, "file")));
+    let disks = entry.disks().count() as u64;
+    let data = entry.disks().map(|disk| disk.stats.data_bytes).sum();
+    let disks = (disks > 0).then(|| format!("{} on {}", size(data), counted(disks, "disk")));
+    tree.into_iter().chain(disks).collect::<Vec<_>>().join(", ")
+}
 
 /// `1.21 MiB`.
 pub fn size(bytes: u64) -> String {

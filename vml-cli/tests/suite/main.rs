@@ -5,6 +5,7 @@ mod bad_input;
 mod commands;
 mod damage;
 mod demo;
+mod disks;
 mod full_disk;
 mod json;
 mod kills;

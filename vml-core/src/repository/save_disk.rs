@@ -7,15 +7,19 @@
 
 use super::{Repository, SaveDisk};
 use crate::disk::{DiskCaptureOptions, KnownDisk, Layer, capture_disk, changed_above};
-use crate::entry::{DiskPart, Entry, EntryId};
+use crate::entry::{DiskPart, Entry, EntryId, VolumePart};
 use crate::monitor::Monitor;
 use crate::tree::Timestamp;
+use crate::volume;
 use std::borrow::Cow;
 use std::ops::Range;
 use vml_chunk::{Error, ErrorKind, Result, StoreWriter};
 
 /// Longest time for which a file system may give two changes the same time.
 const TICK_NS: i128 = 50_000_000;
+
+/// Most file runs that guide where a disk is cut: 64 MiB of memory.
+const RUNS_MAX: usize = 4 << 20;
 
 /// Entries whose disks may be a help.
 pub(super) struct KnownStates<'a> {
@@ -35,7 +39,8 @@ impl Repository {
         monitor: &dyn Monitor,
     ) -> Result<DiskPart> {
         let disk = request.disk;
-        let (volumes, runs) = (Vec::new(), Vec::new());
+        let volumes = volume::find(disk)?;
+        let runs = volume::file_runs(disk, &volumes, RUNS_MAX)?;
         let state = known.of(request)?;
         let options = DiskCaptureOptions {
             known: state.as_ref().map(|(part, changed)| KnownDisk { recipe: &part.recipe, data_bytes: part.stats.data_bytes, changed }),
@@ -54,7 +59,7 @@ impl Repository {
             recipe: captured.recipe,
             stats: captured.stats,
             layers: if racy { Vec::new() } else { disk.layers().to_vec() },
-            volumes,
+            volumes: volumes.iter().map(volume_part).collect(),
         })
     }
 }
@@ -93,6 +98,16 @@ impl<'a> KnownStates<'a> {
 fn layers_above(layers: &[Layer], known: &[Layer]) -> Option<usize> {
     let above = layers.len().checked_sub(known.len())?;
     (!known.is_empty() && layers[above..] == *known).then_some(above)
+}
+
+fn volume_part(volume: &volume::Volume) -> VolumePart {
+    VolumePart {
+        number: volume.number,
+        offset: volume.offset,
+        len: volume.len,
+        file_system: volume.kind.name().to_owned(),
+        label: volume.label.clone(),
+    }
 }
 
 fn nanoseconds(time: Timestamp) -> i128 {

@@ -63,13 +63,7 @@ pub struct Restored {
 /// # Errors
 /// When the target cannot be written at all, is full, or the store cannot be read; a problem with one member or a damaged
 /// listing is told to `monitor` and the restore goes on.
-pub fn restore_tree(
-    store: &dyn GetChunk,
-    root: &Node,
-    target: &Path,
-    options: &RestoreOptions,
-    monitor: &dyn Monitor,
-) -> Result<Restored> {
+pub fn restore_tree(store: &dyn GetChunk, root: &Node, target: &Path, options: &RestoreOptions, monitor: &dyn Monitor) -> Result<Restored> {
     root.check_attributes()?;
     let fd = at::open_root(target)?;
     let stat = at::stat_open(&fd).at(|| format!("cannot read {}", target.display()))?;

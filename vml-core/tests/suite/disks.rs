@@ -186,7 +186,7 @@ proptest! {
         let mut changed: Vec<Range<u64>> = Vec::new();
         let mut at = 0;
         for _ in 0..changes {
-            let start = at + below(&mut rng, new_len as u64 / 3 / 512) * 512;
+            let start = at + below(&mut rng, new_len as u64 / 3 / 512 + 1) * 512;
             let end = (start + (below(&mut rng, 200) + 1) * 512).min(new_len as u64);
             if start >= end {
                 break;

@@ -16,3 +16,4 @@ mod restore;
 mod round_trip;
 mod support;
 mod trouble;
+mod volume;
