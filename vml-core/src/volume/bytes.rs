@@ -21,6 +21,11 @@ impl<'a> Fields<'a> {
         u32::from_le_bytes(self.array(at))
     }
 
+    /// The journal of ext4 alone is big-endian.
+    pub(super) fn u32_be(self, at: usize) -> u32 {
+        u32::from_be_bytes(self.array(at))
+    }
+
     pub(super) fn u64(self, at: usize) -> u64 {
         u64::from_le_bytes(self.array(at))
     }

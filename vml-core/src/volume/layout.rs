@@ -25,7 +25,7 @@ pub fn file_runs(disk: &dyn Disk, volumes: &[Volume], runs_max: usize) -> Result
         ext4.for_inodes(&mut |inode| {
             if inode.kind == InodeKind::File
                 && inode.number >= FIRST_FILE
-                && let Ok(found) = ext4.runs(&inode)
+                && let Ok(found) = ext4.home_runs(&inode)
             {
                 let room = runs_max - runs.len();
                 runs.extend(found.iter().take(room).map(|run| FileRun { start: run.disk_offset, end: run.disk_offset + run.len }));

@@ -7,6 +7,8 @@ mod damage;
 mod differing;
 mod disks;
 mod existing;
+mod ext4;
+mod ext4_journal;
 mod faults;
 mod format_page;
 mod hostile;

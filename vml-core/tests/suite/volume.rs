@@ -9,7 +9,8 @@ use vml_core::disk::{Disk, Extent, ExtentKind};
 use vml_core::volume::{FileSystem, file_runs, find};
 use vml_testkit::noise::incompressible;
 
-struct Bytes(Vec<u8>);
+/// A disk in memory.
+pub struct Bytes(pub Vec<u8>);
 
 impl Disk for Bytes {
     fn len(&self) -> u64 {
@@ -28,7 +29,8 @@ impl Disk for Bytes {
     }
 }
 
-fn tool(program: &str, args: &[&str]) {
+/// Runs a tool, which must succeed.
+pub fn tool(program: &str, args: &[&str]) {
     let mut command = Command::new(program);
     command.env("PATH", format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default()));
     let output = command.args(args).output().unwrap_or_else(|error| panic!("{program}, which scripts/setup.sh installs: {error}"));

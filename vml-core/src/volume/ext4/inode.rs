@@ -3,7 +3,7 @@
 use super::super::bytes::Fields;
 use super::Ext4;
 use crate::tree::Timestamp;
-use vml_chunk::{Error, Result};
+use vml_chunk::{Error, ErrorKind, Result};
 
 /// What an inode is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,8 +54,12 @@ pub struct Inode {
     pub(super) extra: Vec<u8>,
 }
 
+const ENCRYPTED: u32 = 0x800;
 pub(super) const EXTENTS: u32 = 0x8_0000;
 pub(super) const INLINE_DATA: u32 = 0x1000_0000;
+
+/// Bytes of an inode table that are read at once.
+const TABLE_PIECE: usize = 1 << 20;
 
 impl Ext4<'_> {
     /// Reads an inode.
@@ -66,35 +70,48 @@ impl Ext4<'_> {
         let index = number.checked_sub(1).filter(|_| number <= self.inodes_count);
         let place = index.map(|index| (index / self.inodes_per_group, index % self.inodes_per_group));
         let place = place.and_then(|(group, index)| Some((self.groups().get(group as usize)?, index)));
-        let missing = || Error::corrupt(format!("the ext4 file system at {} has no inode {number}", self.offset));
+        let missing = || Error::corrupt(format!("the ext4 file system at {} has no inode {number}", self.store.offset));
         let (group, index) = place.ok_or_else(missing)?;
-        let mut bytes = vec![0; self.inode_len];
-        let at = group.inode_table.checked_mul(self.block_len).and_then(|at| at.checked_add(u64::from(index) * self.inode_len as u64));
-        self.read(&mut bytes, at.ok_or_else(missing)?)?;
-        decode(number, &bytes).ok_or_else(missing)
+        // Both lengths are powers of two, so an inode is in one block.
+        let per_block = self.block_len / self.inode_len as u64;
+        let block = group.inode_table.checked_add(u64::from(index) / per_block).ok_or_else(missing)?;
+        let table = self.read_block_kept(block)?;
+        let at = index as usize % usize::try_from(per_block).expect("at most 512") * self.inode_len;
+        decode(number, &table[at..at + self.inode_len]).ok_or_else(missing)
     }
-}
 
-impl Ext4<'_> {
     /// Tells every inode that is in use to `each`, until it returns false; tables that cannot be read are passed over.
     pub(in super::super) fn for_inodes(&self, each: &mut dyn FnMut(Inode) -> bool) {
         let mut table = Vec::new();
         for (group, first) in self.groups().iter().zip((0_u64..).step_by(self.inodes_per_group as usize)) {
-            let count = group.used_count.min(self.inodes_per_group);
-            table.resize(count as usize * self.inode_len, 0);
-            let read = group.inode_table.checked_mul(self.block_len).map(|at| self.read(&mut table, at));
-            if count == 0 || !matches!(read, Some(Ok(()))) {
-                continue;
-            }
-            for (bytes, number) in table.chunks_exact(self.inode_len).zip(first + 1..) {
-                let Some(number) = u32::try_from(number).ok().filter(|number| *number <= self.inodes_count) else { break };
-                if let Some(inode) = decode(number, bytes)
-                    && !each(inode)
-                {
-                    return;
+            let count = u64::from(group.used_count.min(self.inodes_per_group));
+            let inode_len = self.inode_len as u64;
+            let Some(start) = group.inode_table.checked_mul(self.block_len) else { continue };
+            for index in (0..count).step_by(TABLE_PIECE / self.inode_len) {
+                let len = (TABLE_PIECE as u64).min((count - index) * inode_len);
+                table.resize(usize::try_from(len).expect("a piece"), 0);
+                if start.checked_add(index * inode_len).is_none_or(|at| self.store.read(&mut table, at).is_err()) {
+                    break;
+                }
+                for (bytes, number) in table.chunks_exact(self.inode_len).zip(first + index + 1..) {
+                    let Some(number) = u32::try_from(number).ok().filter(|number| *number <= self.inodes_count) else { break };
+                    if let Some(inode) = decode(number, bytes)
+                        && !each(inode)
+                    {
+                        return;
+                    }
                 }
             }
         }
+    }
+
+    /// Without its key an encrypted file is noise, and so are the names of an encrypted directory.
+    pub(super) fn refuse_encrypted(&self, inode: &Inode) -> Result<()> {
+        if inode.flags & ENCRYPTED == 0 {
+            return Ok(());
+        }
+        let message = format!("inode {} of the ext4 file system at {} is encrypted and cannot be read", inode.number, self.store.offset);
+        Err(Error::new(ErrorKind::UnsupportedFormat, message))
     }
 }
 
@@ -117,6 +134,8 @@ pub(super) fn decode(number: u32, bytes: &[u8]) -> Option<Inode> {
     };
     let extra_len = if bytes.len() > 128 { usize::from(fields.u16(0x80)) } else { 0 };
     let block: [u8; 60] = fields.bytes(0x28, 60).try_into().ok()?;
+    // Elsewhere the upper half was something else once, and nothing but files is that long.
+    let len_high = if kind == InodeKind::File { u64::from(fields.u32(0x6C)) << 32 } else { 0 };
     let mtime_extra = if extra_len >= 0x8C - 0x80 { fields.u32(0x88) } else { 0 };
     Some(Inode {
         number,
@@ -124,7 +143,7 @@ pub(super) fn decode(number: u32, bytes: &[u8]) -> Option<Inode> {
         mode: mode & 0o7777,
         uid: u32::from(fields.u16(0x2)) | u32::from(fields.u16(0x78)) << 16,
         gid: u32::from(fields.u16(0x18)) | u32::from(fields.u16(0x7A)) << 16,
-        len: u64::from(fields.u32(0x4)) | u64::from(fields.u32(0x6C)) << 32,
+        len: u64::from(fields.u32(0x4)) | len_high,
         links_count,
         mtime: time(fields.u32(0x10), mtime_extra),
         device: device(&block),

@@ -3,12 +3,10 @@
 use super::super::bytes::Fields;
 use super::Ext4;
 use super::inode::{EXTENTS, INLINE_DATA, Inode};
-use vml_chunk::{Error, Result};
+use vml_chunk::{Error, ErrorKind, Result};
 
 /// Levels of an extent tree.
 const DEPTH_MAX: u16 = 5;
-/// Blocks of mapping that are read for one file: enough for a terabyte in single blocks.
-const MAPPING_BLOCKS_MAX: u32 = 1 << 20;
 
 /// A piece of a file that lies in one run on the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,21 +21,80 @@ pub struct Run {
 
 impl Ext4<'_> {
     /// The runs of a file that have data, in the file's order and not beyond its length; what is between them is holes.
+    /// Data that only the journal has is there. A file with [`inline_data`](Self::inline_data) has none.
     ///
     /// # Errors
-    /// `Corrupt` when the mapping cannot be.
+    /// `Corrupt` when the mapping cannot be. `UnsupportedFormat` when the file is encrypted, or has a block in the journal
+    /// that does not stand there as it is: one that begins like the journal's own.
     pub fn runs(&self, inode: &Inode) -> Result<Vec<Run>> {
-        let mut walk =
-            Walk { ext4: self, len: inode.len, number: inode.number, runs: Vec::new(), next: 0, blocks_left: MAPPING_BLOCKS_MAX };
+        self.refuse_encrypted(inode)?;
+        let home = self.home_runs(inode)?;
+        if self.store.replayed.is_empty() { Ok(home) } else { self.journaled_runs(inode, &home) }
+    }
+
+    /// The runs of a file where they are, or will be when the journal is written back.
+    pub(in super::super) fn home_runs(&self, inode: &Inode) -> Result<Vec<Run>> {
         if inode.flags & INLINE_DATA != 0 {
             return Ok(Vec::new());
         }
+        // A file cannot have more blocks than there are.
+        let blocks_left = self.blocks_count.min(self.store.len / self.block_len);
+        let mut walk = Walk { ext4: self, len: inode.len, number: inode.number, runs: Vec::new(), next: 0, blocks_left };
         if inode.flags & EXTENTS != 0 {
             walk.extents(&inode.block, None)?;
         } else {
             walk.lists(&inode.block)?;
         }
         Ok(walk.runs)
+    }
+
+    /// A short file's bytes.
+    pub(super) fn contents(&self, inode: &Inode, len_max: u64) -> Result<Vec<u8>> {
+        if inode.len > len_max {
+            return Err(Error::corrupt(format!("inode {} is longer than it can be", inode.number)));
+        }
+        let index = |offset: u64| usize::try_from(offset).expect("within the file, which is short");
+        let mut bytes = vec![0; index(inode.len)];
+        for run in self.home_runs(inode)? {
+            let part = &mut bytes[index(run.file_offset)..index(run.file_offset + run.len)];
+            self.store.read(part, run.disk_offset - self.store.offset)?;
+        }
+        Ok(bytes)
+    }
+
+    /// Cuts runs where the journal has blocks of theirs.
+    fn journaled_runs(&self, inode: &Inode, home: &[Run]) -> Result<Vec<Run>> {
+        let mut runs: Vec<Run> = Vec::with_capacity(home.len());
+        for run in home {
+            let start = run.disk_offset - self.store.offset;
+            let end = start + run.len;
+            let place = |at: u64, end: u64, disk_at: u64| Run {
+                file_offset: run.file_offset + (at - start),
+                len: end - at,
+                disk_offset: self.store.offset + disk_at,
+            };
+            let mut at = start;
+            for (block, logged) in self.store.replayed.range(start / self.block_len..end.div_ceil(self.block_len)) {
+                if logged.escaped {
+                    let message = format!(
+                        "inode {} has a block in the journal that cannot be read there; start the machine and shut it down, or mount \
+                         the file system once",
+                        inode.number
+                    );
+                    return Err(Error::new(ErrorKind::UnsupportedFormat, message));
+                }
+                let home = block * self.block_len;
+                if at < home {
+                    runs.push(place(at, home, at));
+                }
+                at = (home + self.block_len).min(end);
+                runs.push(place(home, at, logged.at));
+            }
+            if at < end {
+                runs.push(place(at, end, at));
+            }
+        }
+        Ok(runs)
     }
 }
 
@@ -48,7 +105,8 @@ struct Walk<'a> {
     runs: Vec<Run>,
     /// The file's first block that may come next: a mapping goes forward only.
     next: u64,
-    blocks_left: u32,
+    /// Blocks that the mapping may still have, with those that it names.
+    blocks_left: u64,
 }
 
 impl Walk<'_> {
@@ -57,8 +115,13 @@ impl Walk<'_> {
     }
 
     fn block(&mut self, block: u64) -> Result<Vec<u8>> {
-        self.blocks_left = self.blocks_left.checked_sub(1).ok_or_else(|| self.bad("does not end"))?;
+        self.take(1)?;
         self.ext4.read_block(block)
+    }
+
+    fn take(&mut self, count: u64) -> Result<()> {
+        self.blocks_left = self.blocks_left.checked_sub(count).ok_or_else(|| self.bad("has more blocks than there are"))?;
+        Ok(())
     }
 
     fn extents(&mut self, node: &[u8], expected_depth: Option<u16>) -> Result<()> {
@@ -90,6 +153,10 @@ impl Walk<'_> {
         if first < self.next || start.checked_add(count).is_none_or(|end| end > self.ext4.blocks_count) {
             return Err(self.bad("goes backward or leaves the file system"));
         }
+        if count == 0 {
+            return Err(self.bad("has an empty extent"));
+        }
+        self.take(count)?;
         self.next = first + count;
         let block_len = self.ext4.block_len;
         let file_offset = first * block_len;
@@ -97,7 +164,7 @@ impl Walk<'_> {
             return Ok(());
         }
         let len = (count * block_len).min(self.len - file_offset);
-        let disk_offset = self.ext4.offset + start * block_len;
+        let disk_offset = self.ext4.store.offset + start * block_len;
         match self.runs.last_mut() {
             Some(last) if last.file_offset + last.len == file_offset && last.disk_offset + last.len == disk_offset => last.len += len,
             _ => self.runs.push(Run { file_offset, len, disk_offset }),

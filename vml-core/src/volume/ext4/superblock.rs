@@ -2,7 +2,10 @@
 
 use super::super::bytes::Fields;
 use super::super::partition::Volume;
+use super::journal;
+use super::store::{Replayed, Store};
 use crate::disk::Disk;
+use std::sync::{Arc, Mutex};
 use vml_chunk::{Error, ErrorKind, Result};
 
 /// Features without which a file system cannot be read, and which are understood.
@@ -14,9 +17,7 @@ const GROUPS_MAX: u64 = 1 << 19;
 
 /// A file system on a disk.
 pub struct Ext4<'d> {
-    pub(super) disk: &'d dyn Disk,
-    pub(super) offset: u64,
-    pub(super) len: u64,
+    pub(super) store: Store<'d>,
     pub(super) block_len: u64,
     pub(super) blocks_count: u64,
     pub(super) inodes_count: u32,
@@ -34,26 +35,55 @@ pub(super) struct Group {
 }
 
 impl<'d> Ext4<'d> {
-    /// Opens the file system of a volume.
+    /// Opens the file system of a volume. What its journal has and its blocks have not yet counts as written.
     ///
     /// # Errors
-    /// `UnsupportedFormat` naming a feature, `Corrupt` when it cannot be one.
+    /// `UnsupportedFormat` naming a feature, `Corrupt` when it or its journal cannot be one.
     pub fn open(disk: &'d dyn Disk, volume: &Volume) -> Result<Self> {
-        let mut bytes = [0; 1024];
         if volume.len < 4096 {
             return Err(Error::corrupt("the volume is too short for a file system"));
         }
-        disk.read_at(&mut bytes, volume.offset + 1024)?;
+        let store = |block_len, replayed| {
+            let (offset, len) = (volume.offset, volume.len);
+            Store { disk, offset, len, block_len, replayed, kept: Mutex::default() }
+        };
+        let (ext4, journal) = Self::read_superblock(store(0, Replayed::new()))?;
+        let replayed = match journal {
+            Journal::Clean => return Ok(ext4),
+            Journal::Inode(number) => journal::replay(&ext4, number)?,
+            Journal::Elsewhere => {
+                let message = format!(
+                    "the ext4 file system at {} was not unmounted and has its journal on another disk; mount it once with both",
+                    volume.offset
+                );
+                return Err(Error::new(ErrorKind::UnsupportedFormat, message));
+            }
+        };
+        if replayed.is_empty() {
+            return Ok(ext4);
+        }
+        // The superblock and the descriptors may be in the journal themselves.
+        let block_len = ext4.block_len;
+        let (ext4, _) = Self::read_superblock(store(block_len, replayed))?;
+        if ext4.block_len != block_len {
+            return Err(Error::corrupt(format!("the ext4 file system at {} has blocks of two lengths", volume.offset)));
+        }
+        Ok(ext4)
+    }
+
+    fn read_superblock(store: Store<'d>) -> Result<(Self, Journal)> {
+        let mut bytes = [0; 1024];
+        store.read(&mut bytes, 1024)?;
+        let offset = store.offset;
         let fields = Fields(&bytes);
-        let bad = |what: &str| Err(Error::corrupt(format!("the ext4 file system at {} has {what}", volume.offset)));
+        let bad = |what: &str| Err(Error::corrupt(format!("the ext4 file system at {offset} has {what}")));
         if fields.u16(0x38) != 0xEF53 {
             return bad("no superblock");
         }
         let incompat = fields.u32(0x60);
         if incompat & !KNOWN_INCOMPAT != 0 {
             let known = UNKNOWN_NAMES.iter().find(|(bit, _)| incompat & bit != 0).map_or("one that is not known", |(_, name)| name);
-            let message =
-                format!("the ext4 file system at {} needs a feature that cannot be read here: {known} ({incompat:#x})", volume.offset);
+            let message = format!("the ext4 file system at {offset} needs a feature that cannot be read here: {known} ({incompat:#x})");
             return Err(Error::new(ErrorKind::UnsupportedFormat, message));
         }
         let log_block_len = fields.u32(0x18);
@@ -63,6 +93,9 @@ impl<'d> Ext4<'d> {
         let block_len = 1024_u64 << log_block_len;
         let is_64bit = incompat & 0x80 != 0;
         let blocks_count = u64::from(fields.u32(0x04)) | if is_64bit { u64::from(fields.u32(0x150)) << 32 } else { 0 };
+        if blocks_count.checked_mul(block_len).and_then(|len| len.checked_add(offset)).is_none() {
+            return bad("more blocks than it can have");
+        }
         let (blocks_per_group, inodes_per_group) = (u64::from(fields.u32(0x20)), fields.u32(0x28));
         let first_block = u64::from(fields.u32(0x14));
         let revision = fields.u32(0x4C);
@@ -78,18 +111,10 @@ impl<'d> Ext4<'d> {
         if groups_count > GROUPS_MAX || desc_len > 1024 || !desc_len.is_power_of_two() {
             return bad("more block groups than it can have");
         }
-        let mut ext4 = Self {
-            disk,
-            offset: volume.offset,
-            len: volume.len,
-            block_len,
-            blocks_count,
-            inodes_count: fields.u32(0),
-            inodes_per_group,
-            inode_len,
-            groups: Vec::new(),
-        };
+        let mut ext4 =
+            Self { store, block_len, blocks_count, inodes_count: fields.u32(0), inodes_per_group, inode_len, groups: Vec::new() };
         let table = Table {
+            superblock: 1024 / block_len,
             first_block,
             blocks_per_group,
             desc_len,
@@ -100,29 +125,34 @@ impl<'d> Ext4<'d> {
             counts_unused: fields.u32(0x64) & 0x410 != 0,
         };
         ext4.groups = ext4.read_groups(&table, groups_count)?;
-        Ok(ext4)
+        let has_changes = fields.u32(0x5C) & 0x4 != 0 && incompat & 0x4 != 0;
+        let journal = match fields.u32(0xE0) {
+            _ if !has_changes => Journal::Clean,
+            0 => Journal::Elsewhere,
+            number => Journal::Inode(number),
+        };
+        Ok((ext4, journal))
     }
 
     pub(super) fn groups(&self) -> &[Group] {
         &self.groups
     }
 
-    /// Reads bytes of the volume; beyond its end, or its disk's, is damage.
-    pub(super) fn read(&self, buffer: &mut [u8], at: u64) -> Result<()> {
-        let end = at.checked_add(buffer.len() as u64).filter(|end| *end <= self.len && self.offset + end <= self.disk.len());
-        if end.is_none() {
-            return Err(Error::corrupt(format!("the ext4 file system at {} names a place beyond its end", self.offset)));
-        }
-        self.disk.read_at(buffer, self.offset + at)
-    }
-
     pub(super) fn read_block(&self, block: u64) -> Result<Vec<u8>> {
         let mut bytes = vec![0; usize::try_from(self.block_len).expect("at most 64 KiB")];
         if block >= self.blocks_count {
-            return Err(Error::corrupt(format!("the ext4 file system at {} names block {block}, which it does not have", self.offset)));
+            return Err(Error::corrupt(format!(
+                "the ext4 file system at {} names block {block}, which it does not have",
+                self.store.offset
+            )));
         }
-        self.read(&mut bytes, block * self.block_len)?;
+        self.store.read(&mut bytes, block * self.block_len)?;
         Ok(bytes)
+    }
+
+    /// As [`read_block`](Self::read_block), for blocks that many inodes need.
+    pub(super) fn read_block_kept(&self, block: u64) -> Result<Arc<[u8]>> {
+        self.store.block_kept(block, || self.read_block(block))
     }
 
     fn read_groups(&self, table: &Table, count: u64) -> Result<Vec<Group>> {
@@ -147,8 +177,18 @@ impl<'d> Ext4<'d> {
     }
 }
 
+/// Where a file system has changes that are not in their place yet.
+enum Journal {
+    /// Nowhere.
+    Clean,
+    Inode(u32),
+    Elsewhere,
+}
+
 /// Where group descriptors are.
 struct Table {
+    /// The superblock's own block: not always the first one, which clusters begin with.
+    superblock: u64,
     first_block: u64,
     blocks_per_group: u64,
     desc_len: usize,
@@ -163,11 +203,12 @@ impl Table {
     /// The block with the descriptors of the `number`th block of them.
     fn block_of(&self, number: u64) -> u64 {
         if number < self.first_meta {
-            return self.first_block + 1 + number;
+            return self.superblock + 1 + number;
         }
         // Each meta group keeps its own, behind its superblock's copy if it has one.
         let group = number * self.per_block;
-        self.first_block + group * self.blocks_per_group + u64::from(self.has_superblock(group))
+        let start = if group == 0 { self.superblock } else { self.first_block + group * self.blocks_per_group };
+        start + u64::from(self.has_superblock(group))
     }
 
     fn has_superblock(&self, group: u64) -> bool {
