@@ -5,6 +5,7 @@
 
 mod areas;
 mod args;
+mod bases;
 mod commands;
 mod failure;
 mod images;

@@ -132,13 +132,13 @@ pub struct PathArgs {
 
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "\
-A tree becomes the directory's contents, each disk a sparse raw image DIR/NAME.raw. Only root can give files to other owners; others build them as their own.
+A tree becomes the directory's contents, each disk an image DIR/NAME.qcow2 or DIR/NAME.raw. Only root can give files to other owners; others build them as their own.
 
 Examples:
   vml build analysis@latest /srv/guests/copy
   vml build stable /srv/guests/analysis --delete
   vml build detector@latest /srv/vms/copy
-  vml build detector@~1 /srv/vms/yesterday --verify")]
+  vml build detector@~1 /srv/vms/yesterday --format raw --verify")]
 pub struct BuildArgs {
     /// The entry
     pub entry: String,
@@ -150,6 +150,10 @@ pub struct BuildArgs {
     /// Do not ask before deleting
     #[arg(long, short)]
     pub yes: bool,
+    /// How disks are written: overlay is a qcow2 image that holds only what differs from the image of the entry's base;
+    /// auto is that where this host has such an image, else the format that was saved
+    #[arg(long, value_name = "FORMAT", value_parser = ["auto", "raw", "qcow2", "overlay"], default_value = "auto")]
+    pub format: String,
     /// Replace images that are there already
     #[arg(long)]
     pub replace: bool,

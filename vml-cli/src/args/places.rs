@@ -27,6 +27,8 @@ pub enum BaseCommand {
     Add(BaseAddArgs),
     /// List the bases
     List,
+    /// Build the images of a base, and know them from then on as what overlays stand on
+    Export(BaseExportArgs),
     /// Forget a base; entries that were saved relative to it stay whole
     Rm(BaseRmArgs),
 }
@@ -50,6 +52,30 @@ pub struct BaseAddArgs {
     /// What it is
     #[arg(long, short, default_value = "", hide_default_value = true)]
     pub message: String,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+The images must stay as they are for as long as overlays stand on them. A base without disks is built as a tree.
+
+Examples:
+  vml base export debian@12 /srv/images/debian12
+  vml base export debian@12 /srv/images/debian12 --format raw --verify")]
+pub struct BaseExportArgs {
+    /// Name and version
+    #[arg(value_name = "NAME@VERSION")]
+    pub base: String,
+    /// Where to: a new or empty directory, unless --replace is given
+    pub dir: PathBuf,
+    /// The format of the images; whole is the one that was saved
+    #[arg(long, value_name = "FORMAT", value_parser = ["whole", "raw", "qcow2"], default_value = "whole")]
+    pub format: String,
+    /// Replace images that are there already
+    #[arg(long)]
+    pub replace: bool,
+    /// Read the written images again and compare them with what was saved
+    #[arg(long)]
+    pub verify: bool,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -3,6 +3,7 @@
 use super::{Context, Outcome};
 use crate::areas::{self, Area};
 use crate::args::{AreaAddArgs, AreaCommand, AreaNameArgs, AreaRmArgs};
+use crate::bases;
 use crate::images::DiskImage;
 use crate::output::{complain, human, json};
 use anyhow::{Context as _, Result};
@@ -37,9 +38,11 @@ fn add(context: &Context, args: AreaAddArgs) -> Result<Outcome> {
     }
     let allow_dir = args.disks.allow_dir.iter().map(|dir| located(dir, "the folder")).collect::<Result<Vec<_>>>()?;
     let machine = args.disks.machine.as_deref().map(|file| located(file, "the machine's description")).transpose()?;
+    let opening: Vec<PathBuf> =
+        allow_dir.iter().cloned().chain(bases::all().iter().flat_map(|image| image.allowed().collect::<Vec<_>>())).collect();
     for disk in &disks {
         // What cannot be opened now could not be saved later.
-        disk.open(&allow_dir).with_context(|| format!("cannot use the disk {}", disk.name))?;
+        disk.open(&opening).with_context(|| format!("cannot use the disk {}", disk.name))?;
     }
     if let Some(base) = &args.base {
         split_base(base)?;

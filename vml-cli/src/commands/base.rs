@@ -3,6 +3,7 @@
 use super::save::{self, What};
 use super::{Context, Outcome};
 use crate::args::{BaseAddArgs, BaseCommand, BaseRmArgs};
+use crate::bases;
 use crate::images::DiskImage;
 use crate::output::{complain, human, json};
 use anyhow::Result;
@@ -15,6 +16,7 @@ pub fn run(context: &Context, command: BaseCommand) -> Result<Outcome> {
     match command {
         BaseCommand::Add(args) => add(context, &args),
         BaseCommand::List => list(context),
+        BaseCommand::Export(args) => super::build::export(context, &args),
         BaseCommand::Rm(args) => remove(context, &args),
     }
 }
@@ -37,7 +39,13 @@ fn add(context: &Context, args: &BaseAddArgs) -> Result<Outcome> {
         dry_run: false,
         in_use: false,
     };
-    save::save(context, &what)
+    let outcome = save::save(context, &what)?;
+    if !disks.is_empty() {
+        let entry = context.repository()?.refs().get(RefKind::Base, &args.base)?;
+        let entry = entry.ok_or_else(|| Error::not_found(format!("the base {} went away meanwhile", args.base)))?;
+        bases::note(&args.base, &entry, &disks, &args.disks.allow_dir)?;
+    }
+    Ok(outcome)
 }
 
 fn list(context: &Context) -> Result<Outcome> {
@@ -83,6 +91,7 @@ fn remove(context: &Context, args: &BaseRmArgs) -> Result<Outcome> {
         .count();
     context.confirm(&format!("Forget the base {}? {} of it stay whole.", args.base, human::counted(used as u64, "entry")), args.yes)?;
     refs.set(RefKind::Base, &args.base, Some(target), None)?;
+    bases::forget(&args.base)?;
     if context.json() {
         crate::output::value(&json!({ "removed": args.base, "entry": target.to_string(), "used_by": used }))?;
     }

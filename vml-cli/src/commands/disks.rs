@@ -1,15 +1,16 @@
 //! What commands do with disks on the way into the repository: open them, and refuse those that somebody writes to.
 
 use super::save::What;
+use crate::bases::{self, BaseImage};
 use crate::images::DiskImage;
 use anyhow::{Context as _, Result, bail};
 use std::fs;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use vml_core::disk::Disk;
 use vml_core::entry::{MACHINE_MAX_LEN, MachinePart};
-use vml_core::repository::SaveDisk;
+use vml_core::repository::{SaveDisk, ShownDisk};
 use vml_core::{Error, ErrorKind, IoResultExt as _};
 use vml_hv::image;
 
@@ -17,17 +18,27 @@ use vml_hv::image;
 const SETTLE_MS: i128 = 80;
 
 /// A disk to save, open.
-pub struct OpenDisk<'a> {
+struct OpenDisk<'a> {
     image: &'a DiskImage,
     disk: Box<dyn Disk>,
 }
 
-/// Opens the disks to save.
-pub fn open<'a>(what: &What<'a>) -> Result<Vec<OpenDisk<'a>>> {
-    what.disks.iter().map(|image| open_one(image, what.allow_dir, what.in_use)).collect()
+/// All of them, and what is known of images below them.
+pub struct OpenDisks<'a> {
+    open: Vec<OpenDisk<'a>>,
+    shown: Vec<ShownDisk>,
 }
 
-fn open_one<'a>(image: &'a DiskImage, allowed: &[std::path::PathBuf], in_use: bool) -> Result<OpenDisk<'a>> {
+/// Opens the disks to save.
+pub fn open<'a>(what: &What<'a>) -> Result<OpenDisks<'a>> {
+    let shown = bases::all();
+    // An overlay that was built here stands on an image that the user named as a base's.
+    let allowed: Vec<PathBuf> = what.allow_dir.iter().cloned().chain(shown.iter().flat_map(BaseImage::allowed)).collect();
+    let open = what.disks.iter().map(|image| open_one(image, &allowed, what.in_use)).collect::<Result<_>>()?;
+    Ok(OpenDisks { open, shown: shown.into_iter().map(|image| image.shown).collect() })
+}
+
+fn open_one<'a>(image: &'a DiskImage, allowed: &[PathBuf], in_use: bool) -> Result<OpenDisk<'a>> {
     let open = || image.open(allowed).with_context(|| format!("cannot open the disk {}", image.name));
     let mut disk = open()?;
     if !in_use && let Some(writer) = image::writer_of(&image.file)? {
@@ -49,9 +60,16 @@ fn open_one<'a>(image: &'a DiskImage, allowed: &[std::path::PathBuf], in_use: bo
 }
 
 /// The disks as the library takes them.
-pub fn requests<'a>(disks: &'a [OpenDisk<'a>]) -> Vec<SaveDisk<'a>> {
+pub fn requests<'a>(disks: &'a OpenDisks<'a>) -> Vec<SaveDisk<'a>> {
     let format = |disk: &'a OpenDisk<'a>| disk.disk.layers().first().map_or("raw", |layer| layer.format.as_str());
-    disks.iter().map(|disk| SaveDisk { name: &disk.image.name, format: format(disk), disk: disk.disk.as_ref(), changed: None }).collect()
+    let request = |disk: &'a OpenDisk<'a>| SaveDisk {
+        name: &disk.image.name,
+        format: format(disk),
+        disk: disk.disk.as_ref(),
+        changed: None,
+        shown: &disks.shown,
+    };
+    disks.open.iter().map(request).collect()
 }
 
 /// Reads a machine's description.

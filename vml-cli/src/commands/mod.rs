@@ -3,6 +3,7 @@
 mod area;
 mod base;
 mod browse;
+mod build;
 mod check;
 mod demo;
 mod diff;
@@ -114,7 +115,7 @@ pub fn run(args: Args) -> Result<Outcome> {
         Command::Tag(args) => mark::tag(&context, &args),
         Command::Ls(args) => browse::ls(&context, &args),
         Command::Cat(args) => browse::cat(&context, &args),
-        Command::Build(args) => restore::build(&context, &args),
+        Command::Build(args) => build::run(&context, &args),
         Command::Restore(args) => restore::restore(&context, &args),
         Command::Stats => stats::run(&context),
         Command::Check(args) => check::run(&context, &args),

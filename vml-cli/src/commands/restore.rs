@@ -1,7 +1,7 @@
-//! `vml build` and `vml restore`
+//! `vml restore`, and what `vml build` shares with it.
 
 use super::{Context, Outcome, has_members, split_target};
-use crate::args::{BuildArgs, RestoreArgs};
+use crate::args::RestoreArgs;
 use crate::output::{human, json};
 use crate::settings;
 use anyhow::{Context as _, Result, bail};
@@ -9,78 +9,8 @@ use serde_json::json;
 use std::fs;
 use std::path::Path;
 use std::time::Instant;
-use vml_core::disk::{restore_disk, verify_disk};
 use vml_core::tree::{RestoreOptions, display_path, find_path, restore_tree};
-use vml_core::{Entry, Error, ErrorKind, IoResultExt as _, Monitor as _, Task};
-use vml_hv::image::RawImage;
-use vml_hv::image::write::RawTarget;
-
-pub fn build(context: &Context, args: &BuildArgs) -> Result<Outcome> {
-    if !args.delete && !args.replace && has_members(&args.dir) {
-        bail!(Error::new(ErrorKind::AlreadyExists, format!("{} is not empty", args.dir.display())));
-    }
-    let repository = context.repository()?;
-    let entry = repository.entry(&repository.resolve(&args.entry)?)?;
-    let disks = entry.disks().next().is_some();
-    match (args.only.as_deref(), entry.tree().is_some(), disks) {
-        (None, true, true) => bail!(Error::invalid("the entry has a tree and disks: say --only tree or --only disks")),
-        (Some("disks"), _, true) | (None, false, true) => build_disks(context, args, &entry),
-        (Some("disks"), _, false) => bail!(Error::not_found("the entry has no disks")),
-        _ => put_back(context, &Request { entry: &args.entry, path: b"", dir: &args.dir, delete: args.delete, yes: args.yes }),
-    }
-}
-
-/// Writes each disk as a sparse raw image.
-fn build_disks(context: &Context, args: &BuildArgs, entry: &Entry) -> Result<Outcome> {
-    let started = Instant::now();
-    let repository = context.repository()?;
-    let progress = context.progress();
-    let store = repository.store(&progress)?;
-    let threads = context.options().threads;
-    fs::create_dir_all(&args.dir).at(|| format!("cannot make directory {}", args.dir.display()))?;
-    progress.expect(Task::Restore, entry.disks().map(|disk| disk.recipe.len).sum());
-    let mut built = Vec::new();
-    for disk in entry.disks() {
-        let path = args.dir.join(format!("{}.raw", disk.name));
-        let write = || {
-            let target = RawTarget::create(&path, disk.recipe.len, args.replace)?;
-            let restored = restore_disk(store, &disk.recipe, std::iter::once(0..disk.recipe.len), &target, threads, &progress)?;
-            target.finish()?;
-            if args.verify {
-                verify_disk(store, &disk.recipe, &RawImage::open(&path)?, threads, &progress)?;
-            }
-            Ok::<_, Error>(restored)
-        };
-        let restored = write().with_context(|| format!("cannot build the disk {} as {}", disk.name, path.display()))?;
-        built.push((disk.name.clone(), path, disk.recipe.len, restored.data_bytes));
-    }
-    if let Some(machine) = entry.machine() {
-        let path = args.dir.join(&machine.name);
-        if !args.replace && path.symlink_metadata().is_ok() {
-            bail!(Error::new(ErrorKind::AlreadyExists, format!("{} is there already", path.display())));
-        }
-        fs::write(&path, &machine.bytes).at(|| format!("cannot write {}", path.display()))?;
-    }
-    progress.finish();
-    let elapsed_ms = settings::elapsed_ms(started);
-    if context.json() {
-        let disk = |(name, path, len, data): &(String, std::path::PathBuf, u64, u64)| json!({ "name": name, "file": json::host_path(path), "format": "raw", "bytes": len, "data_bytes": data });
-        crate::output::value(&json!({
-            "entry": entry.encode().0.to_string(),
-            "directory": json::host_path(&args.dir),
-            "disks": built.iter().map(disk).collect::<Vec<_>>(),
-            "verified": args.verify,
-            "elapsed_ms": elapsed_ms,
-            "notices": progress.notices(),
-        }))?;
-    }
-    let verified = if args.verify { ", and compared" } else { "" };
-    for (name, path, len, data) in &built {
-        context.say(format_args!("built disk {name} as {}: {} of {}{verified}", path.display(), human::size(*data), human::size(*len)))?;
-    }
-    context.say(format_args!("in {}", human::elapsed(elapsed_ms)))?;
-    Ok(Outcome::Done)
-}
+use vml_core::{Error, IoResultExt as _, Monitor as _, Task};
 
 pub fn restore(context: &Context, args: &RestoreArgs) -> Result<Outcome> {
     let (entry, path) = split_target(&args.target)?;
@@ -88,15 +18,16 @@ pub fn restore(context: &Context, args: &RestoreArgs) -> Result<Outcome> {
     put_back(context, &Request { entry, path, dir: &args.dir, delete: args.delete, yes: args.yes })
 }
 
-struct Request<'a> {
-    entry: &'a str,
-    path: &'a [u8],
-    dir: &'a Path,
-    delete: bool,
-    yes: bool,
+/// What to put back, and where.
+pub(super) struct Request<'a> {
+    pub(super) entry: &'a str,
+    pub(super) path: &'a [u8],
+    pub(super) dir: &'a Path,
+    pub(super) delete: bool,
+    pub(super) yes: bool,
 }
 
-fn put_back(context: &Context, request: &Request<'_>) -> Result<Outcome> {
+pub(super) fn put_back(context: &Context, request: &Request<'_>) -> Result<Outcome> {
     let started = Instant::now();
     let repository = context.repository()?;
     let id = repository.resolve(request.entry)?;

@@ -34,7 +34,7 @@ fn one_guest_in_other_formats_adds_nothing_and_is_built_back() {
         let saved = host.json(["save", name, "-m", "a state"]);
         // A qcow2 disk is rounded up to a sector, so its last zeros differ; chunks do not.
         assert_eq!(saved["new_bytes"].as_u64().unwrap() < 20_000, name != "a", "{name}: {saved}");
-        let built = host.json(["build", &format!("{name}@latest"), &format!("out-{name}"), "--verify"]);
+        let built = host.json(["build", &format!("{name}@latest"), &format!("out-{name}"), "--format", "raw", "--verify"]);
         assert_eq!(built["verified"], true);
         qemu_img(&["compare", "-f", "raw", "a.raw", &format!("out-{name}/system.raw")], &dir);
     }
@@ -60,7 +60,7 @@ fn an_overlay_is_saved_by_its_own_clusters() {
     let read = saved["disks"][0]["read_bytes"].as_u64().unwrap();
     assert!((65536..1 << 20).contains(&read), "{read} bytes were read for one cluster");
     host.ok(["build", "work@latest", "out"]);
-    qemu_img(&["compare", "-f", "qcow2", "-F", "raw", "top.qcow2", "out/system.raw"], &dir);
+    qemu_img(&["compare", "-f", "qcow2", "-F", "qcow2", "top.qcow2", "out/system.qcow2"], &dir);
     let again = host.json(["save", "work", "-m", "nothing"]);
     assert_eq!((&again["disks"][0]["read_bytes"], &again["new_chunks"]), (&0.into(), &0.into()));
 }
@@ -132,4 +132,59 @@ fn settings_are_tried_on_images_and_trees() {
     assert!(lines[4]["recommended"]["chunker"].is_string());
     assert!(fs::read_to_string(host.path("plot.svg")).unwrap().starts_with("<svg"));
     assert!(fs::read_dir(host.path("")).unwrap().flatten().all(|file| !file.file_name().to_string_lossy().starts_with("vml-tune")));
+}
+
+#[test]
+fn built_images_are_clean_and_show_what_was_saved() {
+    let host = Host::bare();
+    let dir = host.path("");
+    // A base in two layers, an overlay that changes, zeroes and adds, and a disk that has grown.
+    let mut bytes = incompressible(5, 9_000_001);
+    bytes[4 << 20..6 << 20].fill(0);
+    fs::write(host.path("lowest.raw"), &bytes).unwrap();
+    qemu_img(&["create", "-f", "qcow2", "-b", "lowest.raw", "-F", "raw", "base.qcow2"], &dir);
+    host.ok(["init"]);
+    host.ok(["base", "add", "guest@1", "--disk", "system=base.qcow2"]);
+    qemu_img(&["create", "-f", "qcow2", "-b", "base.qcow2", "-F", "qcow2", "top.qcow2", "40M"], &dir);
+    for command in ["write -P 7 1M 64k", "write -z 2M 1M", "write -P 9 4195000 700", "write -P 3 30M 100k", "discard 7M 128k"] {
+        let output = Command::new("qemu-io").args(["-f", "qcow2", "-c", command, "top.qcow2"]).current_dir(&dir).output().unwrap();
+        assert!(output.status.success(), "{command}");
+    }
+    host.ok(["area", "add", "work", "--disk", "system=top.qcow2", "--base", "guest@1"]);
+    host.ok(["save", "work", "-m", "changed"]);
+    for (format, made) in [("raw", "raw"), ("qcow2", "qcow2"), ("overlay", "qcow2"), ("auto", "qcow2")] {
+        let out = format!("out-{format}");
+        let built = host.json(["build", "work@latest", &out, "--format", format, "--verify"]);
+        assert_eq!((&built["disks"][0]["format"], built["verified"].as_bool()), (&made.into(), Some(true)));
+        let overlay = matches!(format, "overlay" | "auto");
+        assert_eq!(built["disks"][0]["base_image"].is_null(), !overlay, "{built}");
+        assert_eq!(built["disks"][0]["data_bytes"].as_u64().unwrap() < 1 << 20, overlay, "{built}");
+        let image = format!("{out}/system.{made}");
+        qemu_img(&["compare", "-f", "qcow2", "-F", made, "top.qcow2", &image], &dir);
+        if made == "qcow2" {
+            qemu_img(&["check", &image], &dir);
+        }
+    }
+    // What was built is an area of its own, and only its own clusters are read.
+    host.ok(["area", "add", "copy", "--disk", "system=out-overlay/system.qcow2", "--base", "guest@1"]);
+    let saved = host.json(["save", "copy", "-m", "again"]);
+    assert!(saved["disks"][0]["read_bytes"].as_u64() < saved["disks"][0]["data_bytes"].as_u64().map(|data| data / 2), "{saved}");
+    // The base itself is an overlay without a byte of its own.
+    let base = host.json(["build", "BASE:guest@1", "fresh"]);
+    assert_eq!(base["disks"][0]["data_bytes"], 0);
+    qemu_img(&["compare", "-f", "qcow2", "-F", "qcow2", "base.qcow2", "fresh/system.qcow2"], &dir);
+    // Once its image has changed it shows the base no more.
+    let write = Command::new("qemu-io").args(["-f", "raw", "-c", "write -P 1 0 512", "lowest.raw"]).current_dir(&dir).output().unwrap();
+    assert!(write.status.success());
+    host.run(["build", "work@latest", "late", "--format", "overlay"]).fails(3, &["no unchanged image", "vml base export"]);
+    assert!(host.json(["build", "work@latest", "late"])["disks"][0]["base_image"].is_null());
+    let exported = host.json(["base", "export", "guest@1", "images", "--format", "raw", "--verify"]);
+    assert_eq!(exported["disks"][0]["format"], "raw");
+    let again = host.json(["build", "work@latest", "later", "--format", "overlay"]);
+    assert!(again["disks"][0]["base_image"].as_str().unwrap().ends_with("images/system.raw"));
+    qemu_img(&["compare", "-f", "qcow2", "-F", "qcow2", "late/system.qcow2", "later/system.qcow2"], &dir);
+    host.ok(["area", "add", "later", "--disk", "system=later/system.qcow2", "--base", "guest@1"]);
+    let saved = host.json(["save", "later", "-m", "upon an exported image"]);
+    assert!(saved["disks"][0]["read_bytes"].as_u64() < saved["disks"][0]["data_bytes"].as_u64().map(|data| data / 2), "{saved}");
+    host.run(["build", "work@latest", "later", "--delete", "--yes"]).fails(2, &["--delete is for trees"]);
 }

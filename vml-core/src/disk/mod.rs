@@ -4,6 +4,7 @@
 //! known without reading is asked for: where a disk has no data, and which layer of a chain of images holds what.
 
 mod capture;
+mod clusters;
 mod cut;
 mod plan;
 mod read;
@@ -12,6 +13,7 @@ mod saved;
 mod verify;
 
 pub use capture::{CapturedDisk, DiskCaptureOptions, DiskStats, KnownDisk, capture_disk};
+pub use clusters::{ClusterMap, ClusterState};
 pub use plan::changed_above;
 pub use restore::{RestoredDisk, restore_disk};
 pub use saved::SavedDisk;

@@ -2,7 +2,7 @@
 
 use super::Repository;
 use super::save_disk::KnownStates;
-use crate::disk::Disk;
+use crate::disk::{Disk, Layer};
 use crate::entry::{BaseRef, Cost, Entry, EntryId, EntryKind, Fact, MACHINE_MAX_LEN, MachinePart, Owner, Part, TreePart};
 use crate::monitor::Monitor;
 use crate::refs::{RefKind, check_name};
@@ -37,6 +37,19 @@ pub struct SaveDisk<'a> {
     /// The entry whose disk of this name it can differ from in these ranges only, sorted and apart: what a hypervisor's
     /// dirty bitmap tells. Without it the images themselves are asked.
     pub changed: Option<(EntryId, &'a [Range<u64>])>,
+    /// Images of this host that show disks of entries, besides those that the entries were saved from.
+    pub shown: &'a [ShownDisk],
+}
+
+/// An image, with those below it, that shows a saved disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShownDisk {
+    /// The entry.
+    pub entry: EntryId,
+    /// The name of the disk in it.
+    pub disk: String,
+    /// The images, topmost first.
+    pub layers: Vec<Layer>,
 }
 
 /// What to save, and what the library cannot know: who, when, why.

@@ -80,9 +80,11 @@ impl<'a> KnownStates<'a> {
         }
         let layers = request.disk.layers();
         let mut best: Option<(&DiskPart, usize)> = None;
-        for (_, entry) in states() {
+        for (id, entry) in states() {
             for part in entry.disks() {
-                if let Some(above) = layers_above(layers, &part.layers)
+                let shown = request.shown.iter().filter(|shown| shown.entry == *id && shown.disk == part.name).map(|shown| &shown.layers);
+                let above = std::iter::once(&part.layers).chain(shown).filter_map(|known| layers_above(layers, known)).min();
+                if let Some(above) = above
                     && best.is_none_or(|(_, known)| above < known)
                 {
                     best = Some((part, above));

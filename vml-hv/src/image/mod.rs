@@ -3,7 +3,7 @@
 //! ```text
 //! probe   which format, told or decided safely       in_use  whether somebody writes to an image
 //! chain   an image and those below it                files   by what a file is known
-//! raw · qcow2   one image each                       write   new images
+//! raw · qcow2   one image each                       write/  new images
 //! ```
 //! An image is written by a guest or came from a stranger: what it says is checked before it is followed, and the files it names are
 //! read only inside its own folder and those that the caller allows.

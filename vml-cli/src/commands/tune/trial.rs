@@ -77,7 +77,7 @@ fn save_all(context: &Context, args: &TuneArgs, config: Config, folder: &Path) -
     }
     for image in &args.disks {
         let disk = image.open(&args.allow_dir)?;
-        let disk = SaveDisk { name: &image.name, format: "", disk: disk.as_ref(), changed: None };
+        let disk = SaveDisk { name: &image.name, format: "", disk: disk.as_ref(), changed: None, shown: &[] };
         save(None, &[disk]).with_context(|| format!("cannot save {}", image.file.display()))?;
     }
     let elapsed_ms = settings::elapsed_ms(started);
