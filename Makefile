@@ -1,5 +1,5 @@
 # `make demo` and `make test` are all the set-up there is.
-.PHONY: all build demo test lint corpus-test bench compare fuzz clean
+.PHONY: all build demo test lint corpus-test boot-test bench compare fuzz clean
 
 all: build
 
@@ -15,6 +15,7 @@ test:
 	@$(MAKE) --no-print-directory lint
 	cargo test --workspace
 	@$(MAKE) --no-print-directory corpus-test
+	@$(MAKE) --no-print-directory boot-test
 
 # rustfmt and clippy are parts of a toolchain that not every package of Rust has.
 lint:
@@ -24,6 +25,9 @@ lint:
 
 corpus-test:
 	@scripts/test-corpus.sh
+
+boot-test:
+	@scripts/test-boot.sh
 
 bench:
 	cargo bench -p benches

@@ -11,16 +11,14 @@ if [[ ${1:-build} == test ]]; then
   ! missing setfacl || need+=(acl)
   ! missing setfattr || need+=(attr)
   ! missing setcap || need+=(libcap2-bin)
-  # Tests of guests, disks and filesystems are root's; nobody else needs their tools.
+  ! missing mke2fs || need+=(e2fsprogs)
+  ! missing sfdisk || need+=(fdisk)
+  if missing qemu-img || missing qemu-nbd || missing qemu-io; then machines+=(qemu-utils); fi
+  # Guests are made and booted by root only.
   if [[ $(id -u) == 0 ]]; then
     ! missing debootstrap || need+=(debootstrap)
-    ! missing mke2fs || need+=(e2fsprogs)
-    ! missing mkfs.xfs || need+=(xfsprogs)
-    ! missing mkfs.btrfs || need+=(btrfs-progs)
-    ! missing sfdisk || need+=(fdisk)
-    ! missing sgdisk || need+=(gdisk)
     ! missing ssh || need+=(openssh-client)
-    if missing qemu-img || missing qemu-nbd || missing qemu-io; then machines+=(qemu-utils); fi
+    if [[ $(uname -m) == x86_64 ]] && missing qemu-system-x86_64; then machines+=(qemu-system-x86); fi
   fi
 fi
 if missing cargo; then

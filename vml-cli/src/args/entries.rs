@@ -68,6 +68,8 @@ pub struct DiffArgs {
     /// Only below this path
     #[arg(long, value_name = "PATH")]
     pub path: Option<OsString>,
+    #[command(flatten)]
+    pub inside: InsideArgs,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -118,6 +120,19 @@ pub struct LsArgs {
     /// Everything below it
     #[arg(long, short = 'R')]
     pub recursive: bool,
+    #[command(flatten)]
+    pub inside: InsideArgs,
+}
+
+/// Where in an entry to look: without these its tree, or the disk of one that has no tree.
+#[derive(Debug, Default, ClapArgs)]
+pub struct InsideArgs {
+    /// Look into this disk
+    #[arg(long, value_name = "NAME")]
+    pub disk: Option<String>,
+    /// Look into this partition, where several have file systems
+    #[arg(long, value_name = "N")]
+    pub partition: Option<u32>,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -128,6 +143,8 @@ pub struct PathArgs {
     /// The entry and the path in it
     #[arg(value_name = "ENTRY:PATH")]
     pub target: OsString,
+    #[command(flatten)]
+    pub inside: InsideArgs,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -184,6 +201,8 @@ pub struct RestoreArgs {
     /// Do not ask before deleting
     #[arg(long, short)]
     pub yes: bool,
+    #[command(flatten)]
+    pub inside: InsideArgs,
 }
 
 #[derive(Debug, ClapArgs)]

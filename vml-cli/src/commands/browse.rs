@@ -1,11 +1,11 @@
 //! `vml ls` and `vml cat`
 
-use super::{Context, Outcome, diff, split_target};
+use super::inside::{self, Inside};
+use super::{Context, Outcome, split_target};
 use crate::args::{LsArgs, PathArgs};
 use crate::output::{human, json};
 use anyhow::{Context as _, Result, bail};
 use std::io::Write;
-use vml_core::entry::TreePart;
 use vml_core::recipe::read_stream;
 use vml_core::tree::{Content, ListingReader, Node, NodeKind, display_path, find_path, join_path, split_path};
 use vml_core::{Error, ErrorKind};
@@ -15,11 +15,15 @@ pub fn ls(context: &Context, args: &LsArgs) -> Result<Outcome> {
     let (entry, path) = split_target(&args.target)?;
     let id = repository.resolve(entry)?;
     let entry = repository.entry(&id)?;
-    let tree = entry.tree().with_context(|| format!("entry {} has no tree", id.short()))?;
     let progress = context.progress();
     let store = repository.store(&progress)?;
     let path = split_path(path.unwrap_or_default())?.join(&b'/');
-    let path = path.as_slice();
+    inside::with_tree(store, &entry, &args.inside, |tree| list(context, args, tree, &path))
+        .with_context(|| format!("cannot list entry {}", id.short()))
+}
+
+fn list(context: &Context, args: &LsArgs, tree: &Inside<'_>, path: &[u8]) -> Result<Outcome> {
+    let store = tree.store;
     let node = find_path(store, &tree.root, path)?;
     let NodeKind::Directory(listing) = &node.kind else {
         print(context, args, tree, path, &node)?;
@@ -45,7 +49,7 @@ pub fn ls(context: &Context, args: &LsArgs) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-fn print(context: &Context, args: &LsArgs, tree: &TreePart, path: &[u8], node: &Node) -> Result<()> {
+fn print(context: &Context, args: &LsArgs, tree: &Inside<'_>, path: &[u8], node: &Node) -> Result<()> {
     if context.json() {
         let mut value = json::node(path, node);
         value["user"] = tree.users.iter().find(|owner| owner.id == node.uid).map(|owner| owner.name.clone()).into();
@@ -76,10 +80,15 @@ pub fn cat(context: &Context, args: &PathArgs) -> Result<Outcome> {
     let repository = context.repository()?;
     let (entry, path) = split_target(&args.target)?;
     let Some(path) = path else { bail!(Error::invalid(format!("{:?} names no file: write ENTRY:PATH", args.target))) };
-    let root = diff::root(&repository, &repository.resolve(entry)?)?;
+    let entry = repository.entry(&repository.resolve(entry)?)?;
     let progress = context.progress();
     let store = repository.store(&progress)?;
-    let node = find_path(store, &root, path)?;
+    inside::with_tree(store, &entry, &args.inside, |tree| print_file(tree, path))
+}
+
+fn print_file(tree: &Inside<'_>, path: &[u8]) -> Result<Outcome> {
+    let store = tree.store;
+    let node = find_path(store, &tree.root, path)?;
     let NodeKind::File(content) = &node.kind else {
         bail!(Error::invalid(format!("{:?} is no regular file but a {}", display_path(path), human::kind(&node))))
     };

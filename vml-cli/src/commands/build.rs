@@ -2,7 +2,7 @@
 
 use super::restore::put_back;
 use super::{Context, Outcome, has_members, restore};
-use crate::args::{BaseExportArgs, BuildArgs};
+use crate::args::{BaseExportArgs, BuildArgs, InsideArgs};
 use crate::bases::{self, BaseImage};
 use crate::images::DiskImage;
 use crate::output::{human, json};
@@ -39,7 +39,17 @@ pub fn run(context: &Context, args: &BuildArgs) -> Result<Outcome> {
             tell(context, &job, &built, started)
         }
         (Some("disks"), _, false) => bail!(Error::not_found("the entry has no disks")),
-        _ => put_back(context, &restore::Request { entry: &args.entry, path: b"", dir: &args.dir, delete: args.delete, yes: args.yes }),
+        _ => put_back(
+            context,
+            &restore::Request {
+                entry: &args.entry,
+                path: b"",
+                dir: &args.dir,
+                delete: args.delete,
+                yes: args.yes,
+                inside: &InsideArgs::default(),
+            },
+        ),
     }
 }
 
@@ -55,7 +65,10 @@ pub fn export(context: &Context, args: &BaseExportArgs) -> Result<Outcome> {
     let entry = repository.entry(&id)?;
     if entry.disks().next().is_none() {
         let entry = format!("BASE:{}", args.base);
-        return put_back(context, &restore::Request { entry: &entry, path: b"", dir: &args.dir, delete: false, yes: false });
+        return put_back(
+            context,
+            &restore::Request { entry: &entry, path: b"", dir: &args.dir, delete: false, yes: false, inside: &InsideArgs::default() },
+        );
     }
     let job = Job { entry: &entry, dir: &args.dir, format: &args.format, replace: args.replace, verify: args.verify };
     let started = Instant::now();

@@ -9,6 +9,7 @@ mod demo;
 mod diff;
 mod disks;
 mod init;
+mod inside;
 mod log;
 mod mark;
 mod restore;

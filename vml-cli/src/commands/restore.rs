@@ -1,8 +1,10 @@
 //! `vml restore`, and what `vml build` shares with it.
 
+use super::inside::{self, Inside};
 use super::{Context, Outcome, has_members, split_target};
-use crate::args::RestoreArgs;
+use crate::args::{InsideArgs, RestoreArgs};
 use crate::output::{human, json};
+use crate::progress::Progress;
 use crate::settings;
 use anyhow::{Context as _, Result, bail};
 use serde_json::json;
@@ -10,12 +12,12 @@ use std::fs;
 use std::path::Path;
 use std::time::Instant;
 use vml_core::tree::{RestoreOptions, display_path, find_path, restore_tree};
-use vml_core::{Error, IoResultExt as _, Monitor as _, Task};
+use vml_core::{Entry, EntryId, Error, IoResultExt as _, Monitor as _, Task};
 
 pub fn restore(context: &Context, args: &RestoreArgs) -> Result<Outcome> {
     let (entry, path) = split_target(&args.target)?;
     let Some(path) = path else { bail!(Error::invalid(format!("{:?} names no path: write ENTRY:PATH, or use `vml build`", args.target))) };
-    put_back(context, &Request { entry, path, dir: &args.dir, delete: args.delete, yes: args.yes })
+    put_back(context, &Request { entry, path, dir: &args.dir, delete: args.delete, yes: args.yes, inside: &args.inside })
 }
 
 /// What to put back, and where.
@@ -25,6 +27,7 @@ pub(super) struct Request<'a> {
     pub(super) dir: &'a Path,
     pub(super) delete: bool,
     pub(super) yes: bool,
+    pub(super) inside: &'a InsideArgs,
 }
 
 pub(super) fn put_back(context: &Context, request: &Request<'_>) -> Result<Outcome> {
@@ -32,10 +35,22 @@ pub(super) fn put_back(context: &Context, request: &Request<'_>) -> Result<Outco
     let repository = context.repository()?;
     let id = repository.resolve(request.entry)?;
     let entry = repository.entry(&id)?;
-    let root = &entry.tree().with_context(|| format!("entry {} has no tree", id.short()))?.root;
     let progress = context.progress();
     let store = repository.store(&progress)?;
-    let node = find_path(store, root, request.path)?;
+    inside::with_tree(store, &entry, request.inside, |tree| put_back_from(context, request, &id, &entry, tree, &progress, started))
+}
+
+fn put_back_from(
+    context: &Context,
+    request: &Request<'_>,
+    id: &EntryId,
+    entry: &Entry,
+    tree: &Inside<'_>,
+    progress: &Progress,
+    started: Instant,
+) -> Result<Outcome> {
+    let store = tree.store;
+    let node = find_path(store, &tree.root, request.path)?;
     if request.delete && has_members(request.dir) {
         let question = format!("Make {} equal to the entry, deleting what it does not have?", request.dir.display());
         context.confirm(&question, request.yes)?;
@@ -48,7 +63,7 @@ pub(super) fn put_back(context: &Context, request: &Request<'_>) -> Result<Outco
     if let (true, Some(tree)) = (request.path.is_empty(), entry.tree()) {
         progress.expect(Task::Restore, tree.stats.bytes);
     }
-    let restored = restore_tree(store, &node, request.dir, &options, &progress);
+    let restored = restore_tree(store, &node, request.dir, &options, progress);
     progress.finish();
     let restored = restored.with_context(|| format!("cannot build {} in {}", id.short(), request.dir.display()))?;
     let elapsed_ms = settings::elapsed_ms(started);

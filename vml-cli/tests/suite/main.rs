@@ -7,6 +7,7 @@ mod damage;
 mod demo;
 mod disks;
 mod full_disk;
+mod inside;
 mod json;
 mod kills;
 mod live_tree;

@@ -11,6 +11,12 @@ pub trait GetChunk: Sync {
     /// # Errors
     /// As [`ChunkStore::get`].
     fn get_chunk(&self, id: &ChunkId) -> Result<Chunk>;
+
+    /// Whether this chunk is made when it is asked for, so that its length was not known when it was named.
+    fn is_made(&self, id: &ChunkId) -> bool {
+        _ = id;
+        false
+    }
 }
 
 impl GetChunk for ChunkStore {

@@ -22,6 +22,7 @@ mod node;
 mod read;
 mod restore;
 mod restore_member;
+mod same;
 mod walk;
 mod witness;
 
@@ -33,6 +34,7 @@ pub use listing::{Block, ListingReader, ListingWriter};
 pub use lookup::{find_path, split_path};
 pub use node::{Content, Node, NodeKind, Timestamp, display_path};
 pub use restore::{RestoreOptions, Restored, restore_tree};
+pub use same::same_content;
 
 /// Deepest nesting of directories that is read or written.
 pub const DEPTH_MAX: usize = 4096;

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! partition  MBR and GPT        kind    what file system a volume has
-//! ext4/      ext2, 3 and 4, read only: inodes and mappings
+//! ext4/      ext2, 3 and 4, read only
+//! guest_tree the files of a saved disk as a tree
 //! layout     where files lie, as a hint for cutting
 //! ```
 //! Everything here is written by a guest, so nothing of it is believed: sizes are bounded, numbers are checked before they
@@ -10,10 +11,12 @@
 
 mod bytes;
 pub mod ext4;
+mod guest_tree;
 mod kind;
 mod layout;
 mod partition;
 
+pub use guest_tree::{GuestTree, TreePair};
 pub use kind::FileSystem;
 pub use layout::file_runs;
 pub use partition::{Volume, find};

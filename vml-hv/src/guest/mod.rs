@@ -8,5 +8,5 @@ mod owners;
 mod root;
 
 pub use identity::facts;
-pub use owners::{Owners, host_owners, owners};
+pub use owners::{Owners, host_owners, owners, owners_in};
 pub use root::{DEFAULT_EXCLUDE, GuestRoot};

@@ -15,8 +15,12 @@ pub struct Owners {
 
 /// Reads `/etc/passwd` and `/etc/group` of a guest.
 pub fn owners(root: &GuestRoot) -> Owners {
-    let read = |path: &str| root.read(path).map(|bytes| parse(&bytes)).unwrap_or_default();
-    Owners { users: read("etc/passwd"), groups: read("etc/group") }
+    owners_in(root.read("etc/passwd").as_deref(), root.read("etc/group").as_deref())
+}
+
+/// The same from the bytes of the two files, as far as they are there.
+pub fn owners_in(passwd: Option<&[u8]>, group: Option<&[u8]>) -> Owners {
+    Owners { users: passwd.map(parse).unwrap_or_default(), groups: group.map(parse).unwrap_or_default() }
 }
 
 /// The same of the host, for a tree that is no guest's root. Names that only a directory service knows are not found.
