@@ -7,11 +7,13 @@
 
 mod chunk;
 mod core;
+mod disk;
 pub mod seal;
 pub mod seeds;
 
 pub use self::chunk::{frame, index_segment, pack_footer};
 pub use self::core::{config_record, entry_record, listing_block, recipe_node};
+pub use self::disk::{qcow2_header, volume};
 
 /// A check, by the name of its fuzz target.
 pub struct Target {
@@ -24,7 +26,7 @@ pub struct Target {
 }
 
 /// Every target.
-pub const TARGETS: [Target; 7] = [
+pub const TARGETS: [Target; 9] = [
     Target { name: "pack_footer", check: pack_footer, seeds: seeds::pack_footer },
     Target { name: "index_segment", check: index_segment, seeds: seeds::index_segment },
     Target { name: "frame", check: frame, seeds: seeds::frame },
@@ -32,4 +34,6 @@ pub const TARGETS: [Target; 7] = [
     Target { name: "listing_block", check: listing_block, seeds: seeds::listing_block },
     Target { name: "entry_record", check: entry_record, seeds: seeds::entry_record },
     Target { name: "config_record", check: config_record, seeds: seeds::config_record },
+    Target { name: "volume", check: volume, seeds: seeds::volume },
+    Target { name: "qcow2_header", check: qcow2_header, seeds: seeds::qcow2_header },
 ];

@@ -182,3 +182,53 @@ pub fn config_record() -> Vec<Seed> {
     fixed.features.write = vec!["unheard-of".to_owned()];
     vec![("fastcdc", encode_record(CONFIG_RECORD, &fastcdc)), ("fixed", encode_record(CONFIG_RECORD, &fixed))]
 }
+
+/// Nothing, damage to single fields, and the beginnings of partition tables.
+pub fn volume() -> Vec<Seed> {
+    let mut mbr = vec![0; 2048];
+    mbr[446 + 4] = 0x83;
+    mbr[446 + 8..446 + 16].copy_from_slice(&[1, 0, 0, 0, 2, 0, 0, 0]);
+    mbr[462 + 4] = 5;
+    mbr[462 + 8..462 + 16].copy_from_slice(&[3, 0, 0, 0, 1, 0, 0, 0]);
+    mbr[510..512].copy_from_slice(&[0x55, 0xAA]);
+    let mut gpt = vec![0; 2048];
+    gpt[512..520].copy_from_slice(b"EFI PART");
+    gpt[524] = 92;
+    vec![
+        ("whole", Vec::new()),
+        ("log-block-size", vec![0x18, 0x04, 0, 1, 2]),
+        ("inode-size", vec![0x58, 0x04, 0, 2, 0, 2]),
+        ("features", vec![0x60, 0x04, 0, 4, 0x46, 0x82, 0, 0]),
+        ("mbr", mbr),
+        ("gpt", gpt),
+    ]
+}
+
+/// Headers of version 2 and 3, with and without a backing file.
+pub fn qcow2_header() -> Vec<Seed> {
+    let header = |version: u32, backing: &[u8]| {
+        let mut bytes = b"QFI\xfb".to_vec();
+        bytes.extend(version.to_be_bytes());
+        bytes.extend((if backing.is_empty() { 0_u64 } else { 128 }).to_be_bytes());
+        bytes.extend(u32::try_from(backing.len()).unwrap_or(0).to_be_bytes());
+        bytes.extend(16_u32.to_be_bytes());
+        bytes.extend((1_u64 << 30).to_be_bytes());
+        bytes.extend(0_u32.to_be_bytes());
+        bytes.extend(2_u32.to_be_bytes());
+        bytes.extend((3_u64 << 16).to_be_bytes());
+        bytes.extend((1_u64 << 16).to_be_bytes());
+        bytes.extend(1_u32.to_be_bytes());
+        bytes.extend([0; 12]);
+        if version == 3 {
+            bytes.extend([0; 24]);
+            bytes.extend(4_u32.to_be_bytes());
+            bytes.extend(104_u32.to_be_bytes());
+            bytes.extend([0xE2, 0x79, 0x2A, 0xCA, 0, 0, 0, 3]);
+            bytes.extend(b"raw\0\0\0\0\0");
+        }
+        bytes.resize(128, 0);
+        bytes.extend(backing);
+        bytes
+    };
+    vec![("version-2", header(2, b"")), ("version-3", header(3, b"")), ("backing", header(3, b"base.raw"))]
+}
