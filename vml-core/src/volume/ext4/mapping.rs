@@ -164,6 +164,10 @@ impl Walk<'_> {
             return Ok(());
         }
         let len = (count * block_len).min(self.len - file_offset);
+        // The superblock may say more blocks than the volume has.
+        if (start * block_len).checked_add(len).is_none_or(|end| end > self.ext4.store.len) {
+            return Err(self.bad("leaves the volume"));
+        }
         let disk_offset = self.ext4.store.offset + start * block_len;
         match self.runs.last_mut() {
             Some(last) if last.file_offset + last.len == file_offset && last.disk_offset + last.len == disk_offset => last.len += len,
