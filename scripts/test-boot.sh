@@ -49,7 +49,7 @@ stop() { # a guest that outlives its test would hold the disk
   wait "$qemu" 2>/dev/null || true
   qemu=''
 }
-trap stop EXIT
+trap 'stop; ! mountpoint -q "$work/mounted" || umount "$work/mounted"' EXIT
 trap 'exit 130' INT TERM
 run() { "$vml" --quiet "$@" || fail "vml $*"; }
 same() { [[ $1 == "$2" ]] || fail "$3 is ${2@Q}, not ${1@Q}"; }
@@ -71,6 +71,26 @@ make_overlay() { # the disk of an area: an overlay of the base in which one file
   qemu-img create -q -f qcow2 -b "$changed" -F raw "$disk"
   qemu-img rebase -q -b "$guest/disk.raw" -F raw "$disk"
   rm -f "$changed"
+}
+look_inside() { # every file of the saved base, against the image as the kernel mounts it
+  local mounted=$work/mounted restored=$work/restored
+  mkdir -p "$mounted"
+  if ! mount -o ro,loop,noload "$guest/disk.raw" "$mounted" 2>"$work/mount.log"; then
+    say "cannot mount the image here, so its files are not compared"
+    return
+  fi
+  run restore BASE:guest@1: "$restored"
+  local differing listed found
+  differing=$(rsync -aHAXnic --delete "$mounted/" "$restored/" | head -n 5)
+  listed=$("$vml" ls -R BASE:guest@1 | wc -l)
+  found=$(find "$mounted" -mindepth 1 ! -type s -printf 'x\n' | wc -l)
+  umount "$mounted"
+  same '' "$differing" "what rsync would change in the restored files"
+  same "$found" "$listed" "the number of names that vml ls tells"
+  same 'M etc/motd A home/dev/events.txt' \
+    "$("$vml" diff BASE:guest@1 analysis@latest | sed -n -e 's/^\([AM] [^ ]*[^/ ]\)\(  (.*\)*$/\1/p' | tr '\n' ' ' | sed 's/ $//')" "what vml diff tells"
+  rm -rf "$restored"
+  say "$listed names inside the saved disk are as in the mounted image"
 }
 start_guest() { # DISK: runs a guest from it in the background
   for _ in 1 2 3 4 5; do
@@ -117,6 +137,7 @@ say "saved the base, guest@1"
 run area add analysis --disk "$disk" --allow-dir "$guest" --base guest@1
 run save analysis -m 'edited before the save'
 say "saved the area"
+look_inside
 run build analysis@latest "$work/built" --format overlay
 [[ -e $built ]] || fail "vml build made no $built"
 whole "$built"
