@@ -13,7 +13,7 @@ const LAYERS: [(&str, &[&[&str]]); 4] = [
     ),
     ("vml-core", &[&["tune"], &["repository"], &["refs"], &["entry"], &["volume"], &["tree", "disk"], &["recipe", "monitor", "name"]]),
     ("vml-hv", &[&["guest", "image"]]),
-    ("vml-cli", &[&["commands"], &["output", "progress", "failure"], &["args", "areas"], &["images"], &["settings"]]),
+    ("vml-cli", &[&["commands"], &["output", "progress", "failure"], &["args", "areas", "bases"], &["images"], &["settings"]]),
 ];
 
 /// Crates that a crate may name.
