@@ -5,6 +5,7 @@ mod bad_input;
 mod commands;
 mod damage;
 mod demo;
+mod disk_chains;
 mod disks;
 mod full_disk;
 mod inside;
