@@ -1,12 +1,13 @@
 //! What a guest or a stranger wrote to a disk: partition tables, file systems, headers of images.
 
 use std::collections::HashSet;
+use std::fs;
 use std::sync::OnceLock;
 use vml_core::disk::{Disk, Extent, ExtentKind};
 use vml_core::volume::ext4::{Ext4, InodeKind};
 use vml_core::volume::{file_runs, find};
 use vml_core::{Error, Result};
-use vml_hv::image::decode_qcow2_header;
+use vml_hv::image::{Format, OpenOptions, VmdkPlace, decode_qcow2_header, decode_vmdk_descriptor, open};
 
 /// An ext4 of 96 KiB with files, links, inline data and attributes, made by mke2fs; damage begins with something whole.
 const TINY: &[u8] = include_bytes!("tiny-ext4.raw.zst");
@@ -118,5 +119,40 @@ pub fn qcow2_header(bytes: &[u8]) {
             assert!(u64::from(header.l1_count) * 8 <= 32 << 20, "the first table is too long");
             assert!(header.backing.is_none_or(|backing| backing.name.len() <= 1023), "the name is too long");
         }
+    }
+}
+
+/// Extents that are looked at in one image.
+const EXTENTS_MAX: usize = 200;
+
+/// A vmdk image, as the text of its descriptor and as a file of its own.
+pub fn vmdk(bytes: &[u8]) {
+    if let Ok(descriptor) = decode_vmdk_descriptor(bytes) {
+        let sectors = descriptor.extents.iter().map(|extent| extent.sectors);
+        assert!(sectors.fold(0_u64, u64::saturating_add) <= (64 << 40) / 512, "a disk that is too long");
+        for extent in descriptor.extents {
+            if let VmdkPlace::Flat { file, .. } | VmdkPlace::Sparse { file } = extent.place {
+                assert!(!file.is_empty() && !file.chars().any(char::is_control), "an impossible name");
+            }
+        }
+    }
+    thread_local! {
+        static DIR: tempfile::TempDir = tempfile::tempdir().expect("a directory can be made");
+    }
+    let path = DIR.with(|dir| dir.path().join("a.vmdk"));
+    fs::write(&path, bytes).expect("a file can be written");
+    let Ok(disk) = open(&path, &OpenOptions { format: Some(Format::Vmdk), allowed_dirs: Vec::new() }) else { return };
+    let (mut at, mut buffer) = (0, vec![0; 3 * 4096]);
+    for _ in 0..EXTENTS_MAX {
+        if at >= disk.len() {
+            break;
+        }
+        let Ok(extent) = disk.extent_at(at) else { break };
+        assert!(extent.len > 0 && extent.len <= disk.len() - at, "an extent leaves the disk");
+        let len = usize::try_from(extent.len).unwrap_or(usize::MAX).min(buffer.len());
+        if disk.read_at(&mut buffer[..len], at).is_ok() && extent.kind != ExtentKind::Data {
+            assert!(buffer[..len].iter().all(|byte| *byte == 0), "a hole with bytes in it");
+        }
+        at += extent.len;
     }
 }

@@ -13,7 +13,7 @@ pub mod seeds;
 
 pub use self::chunk::{frame, index_segment, pack_footer};
 pub use self::core::{config_record, entry_record, listing_block, recipe_node};
-pub use self::disk::{qcow2_header, volume};
+pub use self::disk::{qcow2_header, vmdk, volume};
 
 /// A check, by the name of its fuzz target.
 pub struct Target {
@@ -26,7 +26,7 @@ pub struct Target {
 }
 
 /// Every target.
-pub const TARGETS: [Target; 9] = [
+pub const TARGETS: [Target; 10] = [
     Target { name: "pack_footer", check: pack_footer, seeds: seeds::pack_footer },
     Target { name: "index_segment", check: index_segment, seeds: seeds::index_segment },
     Target { name: "frame", check: frame, seeds: seeds::frame },
@@ -36,4 +36,5 @@ pub const TARGETS: [Target; 9] = [
     Target { name: "config_record", check: config_record, seeds: seeds::config_record },
     Target { name: "volume", check: volume, seeds: seeds::volume },
     Target { name: "qcow2_header", check: qcow2_header, seeds: seeds::qcow2_header },
+    Target { name: "vmdk", check: vmdk, seeds: seeds::vmdk },
 ];

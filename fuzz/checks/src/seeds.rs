@@ -232,3 +232,32 @@ pub fn qcow2_header() -> Vec<Seed> {
     };
     vec![("version-2", header(2, b"")), ("version-3", header(3, b"")), ("backing", header(3, b"base.raw"))]
 }
+
+/// A descriptor of several files, and an image with one grain in one file.
+pub fn vmdk() -> Vec<Seed> {
+    let head = "# Disk DescriptorFile\nversion=1\nCID=13d79b56\nparentCID=ffffffff\n";
+    let several =
+        format!("{head}createType=\"custom\"\nRW 4 FLAT \"a.vmdk\" 0\nRW 8 SPARSE \"b.vmdk\"\nRW 2 ZERO\nddb.adapterType = \"ide\"\n");
+    let inside = format!("{head}createType=\"monolithicSparse\"\nRW 24 SPARSE \"a.vmdk\"\n");
+    // By sectors: header, descriptor, directory of tables, a table of eight grains, a grain of eight sectors.
+    let mut file = vec![0; 512 * 12];
+    file[..4].copy_from_slice(b"KDMV");
+    let fields: [(usize, &[u8]); 10] = [
+        (4, &1_u32.to_le_bytes()),
+        (8, &3_u32.to_le_bytes()),
+        (12, &24_u64.to_le_bytes()),
+        (20, &8_u64.to_le_bytes()),
+        (28, &1_u64.to_le_bytes()),
+        (36, &1_u64.to_le_bytes()),
+        (44, &8_u32.to_le_bytes()),
+        (56, &2_u64.to_le_bytes()),
+        (512 * 2, &3_u32.to_le_bytes()),
+        (512 * 3 + 4, &4_u32.to_le_bytes()),
+    ];
+    for (at, bytes) in fields {
+        file[at..at + bytes.len()].copy_from_slice(bytes);
+    }
+    file[512..512 + inside.len()].copy_from_slice(inside.as_bytes());
+    file[512 * 4..].fill(7);
+    vec![("descriptor", several.into_bytes()), ("one-grain", file)]
+}

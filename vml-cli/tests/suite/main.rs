@@ -18,3 +18,4 @@ mod places;
 mod side_by_side;
 mod support;
 mod transcript;
+mod vmdk;

@@ -2,6 +2,7 @@
 
 use super::qcow2::{Own, Qcow2Image};
 use super::raw::RawImage;
+use super::vmdk::{self, VmdkImage};
 use super::{Format, OpenOptions, files, probe, qcow2, qcow2_header};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -22,16 +23,24 @@ enum Image {
 /// What is known of a chain's image before it is opened.
 struct Found {
     path: PathBuf,
-    format: Format,
     opened: (File, FileWitness),
     header: Option<qcow2_header::Header>,
     data_file: Option<PathBuf>,
+    vmdk: Option<vmdk::Head>,
+}
+
+impl Found {
+    /// Why only QEMU can read it.
+    fn needs_qemu(&self) -> Option<&'static str> {
+        self.header.as_ref().and_then(|header| header.needs_qemu).or_else(|| self.vmdk.as_ref()?.needs_qemu())
+    }
 }
 
 /// Opens the disk in the image at `path`.
 pub(super) fn open(path: &Path, options: &OpenOptions) -> Result<Box<dyn Disk>> {
-    let found = find(path, options)?;
-    let needs_qemu = found.iter().find_map(|image| Some((image.header.as_ref()?.needs_qemu?, image.path.clone())));
+    let policy = Policy::new(path, options)?;
+    let found = find(path, options, &policy)?;
+    let needs_qemu = found.iter().find_map(|image| Some((image.needs_qemu()?, image.path.clone())));
     if let Some((reason, path)) = needs_qemu {
         let why = format!("{} cannot be read yet, because {reason}: convert it with `qemu-img convert`", path.display());
         return Err(Error::new(ErrorKind::UnsupportedFormat, why));
@@ -39,18 +48,22 @@ pub(super) fn open(path: &Path, options: &OpenOptions) -> Result<Box<dyn Disk>> 
     let mut images = Vec::new();
     let mut layers = Vec::new();
     for found in found {
-        let Found { path, format, opened, header, data_file } = found;
-        match (format, header) {
-            (Format::Qcow2, Some(header)) => {
+        let Found { path, opened, header, data_file, vmdk, .. } = found;
+        match (header, vmdk) {
+            (Some(header), _) => {
                 let image = Qcow2Image::open(&path, opened, header, data_file.as_deref())?;
                 layers.push((Format::Qcow2.name(), image.files.clone()));
                 images.push(Image::Qcow2(image));
             }
-            (Format::Vmdk, _) => {
-                let message = format!("{} is a vmdk image, which cannot be read yet: convert it with `qemu-img convert`", path.display());
-                return Err(Error::new(ErrorKind::UnsupportedFormat, message));
+            (None, Some(head)) => {
+                let image = VmdkImage::open(&path, opened.1, head, |name| policy.allow(&path, name))?;
+                if images.is_empty() {
+                    return Ok(Box::new(image));
+                }
+                layers.push((Format::Vmdk.name(), image.files()));
+                images.push(Image::Whole(Box::new(image)));
             }
-            _ => {
+            (None, None) => {
                 let image = RawImage::from_open(&path, opened)?;
                 if images.is_empty() {
                     return Ok(Box::new(image));
@@ -74,8 +87,7 @@ pub(super) fn open(path: &Path, options: &OpenOptions) -> Result<Box<dyn Disk>> 
 }
 
 /// The images of the chain at `path`, topmost first, as far as their headers tell.
-fn find(path: &Path, options: &OpenOptions) -> Result<Vec<Found>> {
-    let policy = Policy::new(path, options)?;
+fn find(path: &Path, options: &OpenOptions, policy: &Policy) -> Result<Vec<Found>> {
     let mut chain: Vec<Found> = Vec::new();
     let mut next = Some((std::fs::canonicalize(path).at(|| format!("cannot find the image {}", path.display()))?, options.format));
     while let Some((path, told)) = next.take() {
@@ -88,7 +100,7 @@ fn find(path: &Path, options: &OpenOptions) -> Result<Vec<Found>> {
             Some(format) => format,
             None => probe::probe(&path, &head(&path, &opened.0)?)?,
         };
-        let mut found = Found { path, format, opened, header: None, data_file: None };
+        let mut found = Found { path, opened, header: None, data_file: None, vmdk: None };
         if format == Format::Qcow2 {
             let header = qcow2::header(&found.path, &found.opened.0)?;
             found.data_file = header.data_file.as_deref().map(|name| policy.allow(&found.path, Path::new(name))).transpose()?;
@@ -106,6 +118,9 @@ fn find(path: &Path, options: &OpenOptions) -> Result<Vec<Found>> {
                 next = Some((path, Some(format.parse::<Format>()?)));
             }
             found.header = Some(header);
+        }
+        if format == Format::Vmdk {
+            found.vmdk = Some(vmdk::head(&found.path, &found.opened.0)?);
         }
         chain.push(found);
     }

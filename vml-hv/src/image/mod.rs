@@ -1,9 +1,9 @@
-//! Disk images on the host: raw and qcow2; read as what the guest sees.
+//! Disk images on the host: raw, qcow2 and vmdk; read as what the guest sees.
 //!
 //! ```text
 //! probe   which format, told or decided safely       in_use  whether somebody writes to an image
 //! chain   an image and those below it                files   by what a file is known
-//! raw · qcow2   one image each                       write/  new images
+//! raw · qcow2 · vmdk   one image each                      write/  new images
 //! ```
 //! An image is written by a guest or came from a stranger: what it says is checked before it is followed, and the files it names are
 //! read only inside its own folder and those that the caller allows.
@@ -15,12 +15,14 @@ mod probe;
 mod qcow2;
 mod qcow2_header;
 mod raw;
+mod vmdk;
 pub mod write;
 
 pub use in_use::writer_of;
 pub use probe::Format;
 pub use qcow2_header::{Backing, Header as Qcow2Header, decode as decode_qcow2_header};
 pub use raw::RawImage;
+pub use vmdk::{Descriptor as VmdkDescriptor, ExtentLine as VmdkExtent, Place as VmdkPlace, decode_descriptor as decode_vmdk_descriptor};
 
 use std::path::{Path, PathBuf};
 use vml_core::Result;

@@ -3,7 +3,7 @@
 //! The first bytes of a raw image are its guest's: a guest that writes a qcow2 header there, with a backing file of its choice, could
 //! have any file of the host read. So content alone never decides; it must agree with the name.
 
-use super::qcow2_header;
+use super::{qcow2_header, vmdk};
 use std::path::Path;
 use std::str::FromStr;
 use vml_core::{Error, ErrorKind, Result};
@@ -47,12 +47,9 @@ impl FromStr for Format {
 
 /// The format that the first bytes look like.
 fn by_content(head: &[u8]) -> Format {
-    let begins = |mark: &[u8]| head.starts_with(mark);
-    let text = head.get(..head.len().min(64)).unwrap_or_default();
-    let is_descriptor = text.windows(21).any(|part| part == b"# Disk DescriptorFile");
     match () {
         () if qcow2_header::has_magic(head) => Format::Qcow2,
-        () if begins(b"KDMV") || begins(b"COWD") || is_descriptor => Format::Vmdk,
+        () if vmdk::has_mark(head) => Format::Vmdk,
         () => Format::Raw,
     }
 }
