@@ -12,6 +12,7 @@ if [[ ${1:-build} == test ]]; then
   ! missing setfattr || need+=(attr)
   ! missing setcap || need+=(libcap2-bin)
   ! missing mke2fs || need+=(e2fsprogs)
+  ! missing mkfs.xfs || need+=(xfsprogs)
   ! missing sfdisk || need+=(fdisk)
   if missing qemu-img || missing qemu-nbd || missing qemu-io; then machines+=(qemu-utils); fi
   # Guests are made and booted by root only.

@@ -15,6 +15,7 @@ mod live_tree;
 mod manual;
 mod odd_names;
 mod places;
+mod shared_blocks;
 mod side_by_side;
 mod support;
 mod transcript;

@@ -18,4 +18,5 @@ mod restore;
 mod round_trip;
 mod support;
 mod trouble;
+mod vast_disk;
 mod volume;
