@@ -151,7 +151,9 @@ fn build_disks(context: &Context, repository: &Repository, job: &Job<'_>) -> Res
         built.push(Built { name: disk.name.clone(), path, format, len: disk.recipe.len, data_bytes: restored.data_bytes, base });
     }
     if let Some((path, bytes)) = machine {
-        fs::write(&path, bytes).at(|| format!("cannot write {}", path.display()))?;
+        // As the images, it has its name once it is whole.
+        let part = job.dir.join(format!(".{}.part", path.file_name().unwrap_or_default().to_string_lossy()));
+        fs::write(&part, bytes).and_then(|()| fs::rename(&part, &path)).at(|| format!("cannot write {}", path.display()))?;
     }
     progress.finish();
     Ok(Done { disks: built, notices: progress.notices() })

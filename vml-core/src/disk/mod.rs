@@ -20,7 +20,7 @@ pub use saved::SavedDisk;
 pub use verify::verify_disk;
 
 use bincode::{Decode, Encode};
-use vml_chunk::Result;
+use vml_chunk::{Error, Result};
 
 /// Bytes of a disk that are a file's, one after the other: `end` is exact where it is the file's end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,6 +112,15 @@ pub trait Disk: Send + Sync {
     fn layers_now(&self) -> Result<Vec<Layer>> {
         Ok(self.layers().to_vec())
     }
+}
+
+/// Where `len` bytes at `offset` of a disk of `disk_len` bytes end.
+///
+/// # Errors
+/// `InvalidInput` where that is beyond its end.
+pub fn end_within(offset: u64, len: u64, disk_len: u64) -> Result<u64> {
+    let end = offset.checked_add(len).filter(|end| *end <= disk_len);
+    end.ok_or_else(|| Error::invalid(format!("{len} bytes at {offset} lie beyond the end of a disk of {disk_len} bytes")))
 }
 
 /// A disk, or an image of one, being written. Threads write side by side.

@@ -1,6 +1,6 @@
 //! A saved disk, read by offset.
 
-use super::{Disk, Extent, ExtentKind};
+use super::{Disk, Extent, ExtentKind, end_within};
 use crate::recipe::{GetChunk, Piece, Recipe, RecipeReader};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -46,7 +46,7 @@ impl<'a> SavedDisk<'a> {
     /// # Errors
     /// `InvalidInput` beyond the end; else as the store.
     pub fn pieces(&self, offset: u64, len: u64) -> Result<Vec<(u64, Piece)>> {
-        let end = self.end_of(offset, len)?;
+        let end = end_within(offset, len, self.recipe.len)?;
         let mut pieces = Vec::new();
         let mut at = offset;
         while at < end {
@@ -56,11 +56,6 @@ impl<'a> SavedDisk<'a> {
             at = stretch.end;
         }
         Ok(pieces)
-    }
-
-    fn end_of(&self, offset: u64, len: u64) -> Result<u64> {
-        let end = offset.checked_add(len).filter(|end| *end <= self.recipe.len);
-        end.ok_or_else(|| Error::invalid(format!("{len} bytes at {offset} lie beyond the end of a disk of {} bytes", self.recipe.len)))
     }
 
     fn stretch(&self, offset: u64) -> Result<Arc<Stretch>> {
@@ -114,7 +109,7 @@ impl Disk for SavedDisk<'_> {
     }
 
     fn extent_at(&self, offset: u64) -> Result<Extent> {
-        self.end_of(offset, 1)?;
+        end_within(offset, 1, self.recipe.len)?;
         let stretch = self.stretch(offset)?;
         let first = stretch.pieces.partition_point(|(start, piece)| start + piece.len() <= offset);
         let is_data = |piece: &Piece| matches!(piece, Piece::Data { .. });

@@ -83,14 +83,9 @@ impl<'a> Cursor<'a> {
     /// # Cost
     /// One node a level.
     pub(crate) fn seek(&mut self, offset: u64) -> Result<()> {
-        while let Some(item) = self.items.last() {
-            if self.offset + item.len() <= offset {
-                self.skip();
-            } else if matches!(item, Item::Node { .. }) {
-                self.descend()?;
-            } else {
-                break;
-            }
+        self.seek_item(offset)?;
+        while matches!(self.items.last(), Some(Item::Node { .. })) {
+            self.descend()?;
         }
         Ok(())
     }

@@ -7,7 +7,7 @@ use super::{Format, OpenOptions, files, probe, qcow2, qcow2_header};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use vml_core::disk::{Disk, Extent, ExtentKind, FileWitness, Layer};
+use vml_core::disk::{Disk, Extent, ExtentKind, FileWitness, Layer, end_within};
 use vml_core::{Error, ErrorKind, IoResultExt as _, Result};
 
 /// Images of one chain; more are a loop, or should be merged.
@@ -225,9 +225,7 @@ impl Disk for Chain {
     }
 
     fn read_at(&self, mut buffer: &mut [u8], mut offset: u64) -> Result<()> {
-        if offset.checked_add(buffer.len() as u64).is_none_or(|end| end > self.len) {
-            return Err(Error::invalid(format!("{} bytes at {offset} lie beyond the end of a disk of {} bytes", buffer.len(), self.len)));
-        }
+        end_within(offset, buffer.len() as u64, self.len)?;
         while !buffer.is_empty() {
             let (extent, place) = self.find(offset, buffer.len() as u64)?;
             let (part, rest) = buffer.split_at_mut(usize::try_from(extent.len).expect("at most the buffer"));
@@ -243,9 +241,7 @@ impl Disk for Chain {
     }
 
     fn extent_at(&self, offset: u64) -> Result<Extent> {
-        if offset >= self.len {
-            return Err(Error::invalid(format!("{offset} lies beyond the end of a disk of {} bytes", self.len)));
-        }
+        end_within(offset, 1, self.len)?;
         self.find(offset, self.len - offset).map(|(extent, _)| extent)
     }
 

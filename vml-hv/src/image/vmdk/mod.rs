@@ -19,7 +19,7 @@ use sparse::SparseFile;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use vml_core::disk::{Disk, Extent, ExtentKind, FileWitness, Layer};
+use vml_core::disk::{Disk, Extent, ExtentKind, FileWitness, Layer, end_within};
 use vml_core::{Error, ErrorKind, IoResultExt as _, Result};
 
 /// How the first bytes of VMware's newest sparse files look: the library does not check what it computes from them.
@@ -152,9 +152,9 @@ impl VmdkImage {
 
     /// The part that has the byte at `offset`, how far into it that is, and how much of it is left.
     fn part(&self, offset: u64) -> Result<(&Part, u64, u64)> {
-        let at = self.parts.partition_point(|part| part.start <= offset);
-        let found = at.checked_sub(1).and_then(|at| self.parts.get(at)).filter(|_| offset < self.len);
-        let part = found.ok_or_else(|| Error::invalid(format!("{offset} lies beyond the end of a disk of {} bytes", self.len)))?;
+        end_within(offset, 1, self.len)?;
+        // The first part begins at 0, and parts follow each other.
+        let part = &self.parts[self.parts.partition_point(|part| part.start <= offset) - 1];
         let into = offset - part.start;
         Ok((part, into, part.len - into))
     }
@@ -180,9 +180,7 @@ impl Disk for VmdkImage {
     }
 
     fn read_at(&self, mut buffer: &mut [u8], mut offset: u64) -> Result<()> {
-        if offset.checked_add(buffer.len() as u64).is_none_or(|end| end > self.len) {
-            return Err(Error::invalid(format!("{} bytes at {offset} lie beyond the end of a disk of {} bytes", buffer.len(), self.len)));
-        }
+        end_within(offset, buffer.len() as u64, self.len)?;
         while !buffer.is_empty() {
             let (part, into, rest) = self.part(offset)?;
             let len = usize::try_from(rest).unwrap_or(usize::MAX).min(buffer.len());
