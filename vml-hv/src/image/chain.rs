@@ -2,7 +2,7 @@
 
 use super::qcow2::{Own, Qcow2Image};
 use super::raw::RawImage;
-use super::{Format, OpenOptions, files, probe, qcow2, qcow2_header};
+use super::{Format, OpenOptions, files, probe, qcow2, qcow2_header, qemu_nbd};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -20,22 +20,33 @@ enum Image {
 }
 
 /// What is known of a chain's image before it is opened.
-struct Found {
-    path: PathBuf,
-    format: Format,
-    opened: (File, FileWitness),
-    header: Option<qcow2_header::Header>,
-    data_file: Option<PathBuf>,
+pub(super) struct Found {
+    pub(super) path: PathBuf,
+    pub(super) format: Format,
+    pub(super) opened: (File, FileWitness),
+    pub(super) header: Option<qcow2_header::Header>,
+    pub(super) data_file: Option<PathBuf>,
 }
 
 /// Opens the disk in the image at `path`.
 pub(super) fn open(path: &Path, options: &OpenOptions) -> Result<Box<dyn Disk>> {
     let found = find(path, options)?;
-    let needs_qemu = found.iter().find_map(|image| Some((image.header.as_ref()?.needs_qemu?, image.path.clone())));
-    if let Some((reason, path)) = needs_qemu {
-        let why = format!("{} cannot be read yet, because {reason}: convert it with `qemu-img convert`", path.display());
-        return Err(Error::new(ErrorKind::UnsupportedFormat, why));
+    match qemu_nbd::needed(&found) {
+        Some(_) => qemu_nbd::open(&found, options),
+        None => open_found(found),
     }
+}
+
+/// The layers of the disk in the image at `path`; no program is started for them.
+pub(super) fn layers(path: &Path, options: &OpenOptions) -> Result<Vec<Layer>> {
+    let found = find(path, options)?;
+    match qemu_nbd::needed(&found) {
+        Some(_) => qemu_nbd::layers(&found),
+        None => open_found(found).map(|disk| disk.layers().to_vec()),
+    }
+}
+
+fn open_found(found: Vec<Found>) -> Result<Box<dyn Disk>> {
     let mut images = Vec::new();
     let mut layers = Vec::new();
     for found in found {
@@ -179,6 +190,10 @@ impl Chain {
         let mut len = limit;
         for (layer, image) in self.images.iter().enumerate() {
             match image {
+                // Behind its end it reads as zeros, and what stands upon it never sees what is below.
+                Image::Qcow2(image) if offset >= image.header.len && layer + 1 < self.images.len() => {
+                    return Ok((Extent { len, kind: ExtentKind::Zero, layer }, Place::Nowhere));
+                }
                 Image::Qcow2(image) => {
                     let (own, own_len) = image.own(offset)?;
                     len = len.min(own_len);

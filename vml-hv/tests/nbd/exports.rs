@@ -10,14 +10,14 @@ use vml_core::disk::{Disk, ExtentKind};
 use vml_hv::nbd::{NbdAddress, NbdDisk, NbdOptions};
 use vml_testkit::noise::incompressible;
 
-fn tool(program: &str, args: &[&str], dir: &Path) {
+pub fn tool(program: &str, args: &[&str], dir: &Path) {
     let output = Command::new(program).args(args).current_dir(dir).output().expect("scripts/setup.sh installs QEMU's tools");
     let error = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && !error.contains("failed"), "{program} {args:?}: {error}");
 }
 
 /// Whether QEMU's server is installed; without it the test says so.
-fn has_server(test: &str) -> bool {
+pub fn has_server(test: &str) -> bool {
     let found = Command::new("qemu-nbd").arg("--version").stdout(Stdio::null()).status().is_ok();
     if !found {
         eprintln!("skipped: {test}: qemu-nbd is not installed");
