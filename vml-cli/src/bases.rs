@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::path::{Path, PathBuf};
-use vml_core::disk::{Disk, Layer};
+use vml_core::disk::Layer;
 use vml_core::refs::split_base;
 use vml_core::repository::ShownDisk;
 use vml_core::{EntryId, IoResultExt as _};
@@ -78,10 +78,10 @@ pub fn note(base: &str, entry: &EntryId, images: &[DiskImage], allow_dir: &[Path
     let mut disks = read(&path).map(|note| note.disks).unwrap_or_default();
     for image in images {
         let image = image.located()?;
-        let disk = image.open(allow_dir)?;
-        let format = disk.layers().first().map_or("raw", |layer| layer.format.as_str()).to_owned();
+        let layers = image.layers(allow_dir)?;
+        let format = layers.first().map_or("raw", |layer| layer.format.as_str()).to_owned();
         disks.retain(|other| other.name != image.name);
-        disks.push(NotedDisk { name: image.name, file: image.file, format, state: state(disk.layers()) });
+        disks.push(NotedDisk { name: image.name, file: image.file, format, state: state(&layers) });
     }
     let located = |dir: &PathBuf| fs::canonicalize(dir).at(|| format!("cannot find the folder {}", dir.display()));
     let allow_dir = allow_dir.iter().map(located).collect::<Result<_, _>>()?;
@@ -127,9 +127,9 @@ fn unchanged(path: &Path) -> Vec<BaseImage> {
     let Ok(entry) = note.entry.parse::<EntryId>() else { return Vec::new() };
     let image = |disk: NotedDisk| {
         let image = DiskImage { name: disk.name.clone(), file: disk.file.clone(), format: Some(disk.format.clone()) };
-        let opened: Box<dyn Disk> = image.open(&note.allow_dir).ok()?;
-        (state(opened.layers()) == disk.state).then(|| BaseImage {
-            shown: ShownDisk { entry, disk: disk.name, layers: opened.layers().to_vec() },
+        let layers = image.layers(&note.allow_dir).ok()?;
+        (state(&layers) == disk.state).then(|| BaseImage {
+            shown: ShownDisk { entry, disk: disk.name, layers },
             file: disk.file,
             format: disk.format,
             allow_dir: note.allow_dir.clone(),

@@ -4,7 +4,7 @@ use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::path::{Path, PathBuf};
-use vml_core::disk::Disk;
+use vml_core::disk::{Disk, Layer};
 use vml_core::refs::check_name;
 use vml_core::{Error, IoResultExt as _};
 use vml_hv::image::{self, Format, OpenOptions};
@@ -68,11 +68,16 @@ impl DiskImage {
 
     fn options(&self, allowed_dirs: &[PathBuf]) -> Result<OpenOptions> {
         let format = self.format.as_deref().map(str::parse).transpose()?;
-        Ok(OpenOptions { format, allowed_dirs: allowed_dirs.to_vec() })
+        Ok(OpenOptions { format, allowed_dirs: allowed_dirs.to_vec(), qemu_nbd: None, run_dir: Some(std::env::temp_dir()) })
     }
 
     /// Opens the image; files it names may lie in its own folder or in `allowed_dirs`.
     pub fn open(&self, allowed_dirs: &[PathBuf]) -> Result<Box<dyn Disk>> {
         Ok(image::open(&self.file, &self.options(allowed_dirs)?)?)
+    }
+
+    /// The image and those below it, as their files are now.
+    pub fn layers(&self, allowed_dirs: &[PathBuf]) -> Result<Vec<Layer>> {
+        Ok(image::layers(&self.file, &self.options(allowed_dirs)?)?)
     }
 }

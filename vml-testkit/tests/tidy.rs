@@ -12,7 +12,7 @@ const LAYERS: [(&str, &[&[&str]]); 4] = [
         &[&["store"], &["pack", "frame", "index"], &["chunker", "codec", "backend", "mmap"], &["id", "error", "format", "stats"]],
     ),
     ("vml-core", &[&["tune"], &["repository"], &["refs"], &["entry"], &["volume"], &["tree", "disk"], &["recipe", "monitor", "name"]]),
-    ("vml-hv", &[&["guest", "image"]]),
+    ("vml-hv", &[&["guest", "image"], &["nbd"]]),
     ("vml-cli", &[&["commands"], &["output", "progress", "failure"], &["args", "areas", "bases"], &["images"], &["settings"]]),
 ];
 

@@ -141,7 +141,7 @@ pub fn vmdk(bytes: &[u8]) {
     }
     let path = DIR.with(|dir| dir.path().join("a.vmdk"));
     fs::write(&path, bytes).expect("a file can be written");
-    let Ok(disk) = open(&path, &OpenOptions { format: Some(Format::Vmdk), allowed_dirs: Vec::new() }) else { return };
+    let Ok(disk) = open(&path, &OpenOptions { format: Some(Format::Vmdk), ..OpenOptions::default() }) else { return };
     let (mut at, mut buffer) = (0, vec![0; 3 * 4096]);
     for _ in 0..EXTENTS_MAX {
         if at >= disk.len() {

@@ -10,10 +10,12 @@ mod core;
 mod disk;
 pub mod seal;
 pub mod seeds;
+mod wire;
 
 pub use self::chunk::{frame, index_segment, pack_footer};
 pub use self::core::{config_record, entry_record, listing_block, recipe_node};
 pub use self::disk::{qcow2_header, vmdk, volume};
+pub use self::wire::nbd_server;
 
 /// A check, by the name of its fuzz target.
 pub struct Target {
@@ -26,7 +28,7 @@ pub struct Target {
 }
 
 /// Every target.
-pub const TARGETS: [Target; 10] = [
+pub const TARGETS: [Target; 11] = [
     Target { name: "pack_footer", check: pack_footer, seeds: seeds::pack_footer },
     Target { name: "index_segment", check: index_segment, seeds: seeds::index_segment },
     Target { name: "frame", check: frame, seeds: seeds::frame },
@@ -37,4 +39,5 @@ pub const TARGETS: [Target; 10] = [
     Target { name: "volume", check: volume, seeds: seeds::volume },
     Target { name: "qcow2_header", check: qcow2_header, seeds: seeds::qcow2_header },
     Target { name: "vmdk", check: vmdk, seeds: seeds::vmdk },
+    Target { name: "nbd_server", check: nbd_server, seeds: seeds::nbd_server },
 ];

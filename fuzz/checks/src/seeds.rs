@@ -261,3 +261,43 @@ pub fn vmdk() -> Vec<Seed> {
     file[512 * 4..].fill(7);
     vec![("descriptor", several.into_bytes()), ("one-grain", file)]
 }
+
+/// What servers say: one that sends chunks, with data, holes, an error and extents, and one that knows little.
+pub fn nbd_server() -> Vec<Seed> {
+    fn option(option: u32, kind: u32, data: &[u8]) -> Vec<u8> {
+        let len = u32::try_from(data.len()).unwrap_or(0);
+        let head = [option.to_be_bytes(), kind.to_be_bytes(), len.to_be_bytes()].concat();
+        [&0x0003_E889_0455_65A9_u64.to_be_bytes(), head.as_slice(), data].concat()
+    }
+    fn chunk(cookie: u64, flags: u16, kind: u16, data: &[u8]) -> Vec<u8> {
+        let len = u32::try_from(data.len()).unwrap_or(0);
+        let head = [&0x668E_33EF_u32.to_be_bytes(), &flags.to_be_bytes()[..], &kind.to_be_bytes(), &cookie.to_be_bytes()].concat();
+        [head.as_slice(), &len.to_be_bytes(), data].concat()
+    }
+    let greeting = |flags: u8| [b"NBDMAGICIHAVEOPT".as_slice(), &[0, flags]].concat();
+    let export = option(7, 3, &[[0, 0].as_slice(), &(1_u64 << 20).to_be_bytes(), &[1, 3]].concat());
+    let blocks = option(7, 3, &[0, 3, 0, 0, 0, 1, 0, 0, 16, 0, 2, 0, 0, 0]);
+    let words = |words: &[u32]| words.iter().flat_map(|word| word.to_be_bytes()).collect::<Vec<u8>>();
+    let chunks = [
+        greeting(3),
+        option(8, 1, &[]),
+        option(10, 4, b"\0\0\0\x01base:allocation"),
+        option(10, 4, b"\0\0\0\x02qemu:allocation-depth"),
+        option(10, 1, &[]),
+        export.clone(),
+        blocks,
+        option(7, 1, &[]),
+        chunk(1, 0, 2, &words(&[0, 0, 508])),
+        chunk(1, 1, 1, &words(&[0, 508, 0x0102_0304])),
+        chunk(2, 0, 5, &words(&[1, 256, 0, 1 << 20, 3])),
+        chunk(2, 1, 5, &words(&[2, 128, 1, 384, 0])),
+        chunk(3, 1, 1 << 15 | 1, b"\0\0\0\x05\0\x03bad"),
+        chunk(4, 1, 1 << 15 | 2, b"\0\0\0\x16\0\0\0\0\0\0\0\0\x06\0"),
+    ];
+    let mut simple = [greeting(1), option(8, 1 << 31 | 1, b"unheard of"), export, option(7, 1, &[])].concat();
+    simple.extend(words(&[0x6744_6698, 0, 0, 1]));
+    simple.extend([7; 512]);
+    simple.extend(words(&[0x6744_6698, 95, 0, 2]));
+    simple.extend(words(&[0x6744_6698, 5, 0, 3]));
+    vec![("chunks", chunks.concat()), ("simple", simple)]
+}

@@ -1,6 +1,6 @@
 //! Disks from the command line, with images that QEMU's own tool makes and judges.
 
-use crate::support::{Host, write};
+use crate::support::{Host, Ran, write};
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -63,6 +63,43 @@ fn an_overlay_is_saved_by_its_own_clusters() {
     qemu_img(&["compare", "-f", "qcow2", "-F", "qcow2", "top.qcow2", "out/system.qcow2"], &dir);
     let again = host.json(["save", "work", "-m", "nothing"]);
     assert_eq!((&again["disks"][0]["read_bytes"], &again["new_chunks"]), (&0.into(), &0.into()));
+}
+
+#[test]
+fn images_that_only_qemu_reads_are_saved_by_their_own_clusters_too() {
+    let host = Host::bare();
+    let dir = host.path("");
+    fs::write(host.path("dense.raw"), incompressible(3, 40 << 20)).unwrap();
+    qemu_img(&["convert", "-f", "raw", "-O", "qcow2", "-o", "extended_l2=on,cluster_size=128k", "dense.raw", "base.qcow2"], &dir);
+    qemu_img(&["create", "-f", "qcow2", "-b", "base.qcow2", "-F", "qcow2", "-o", "compression_type=zstd", "top.qcow2"], &dir);
+    let qemu_io = |command: &str| {
+        let output = Command::new("qemu-io").args(["-f", "qcow2", "-c", command, "top.qcow2"]).current_dir(&dir).output().unwrap();
+        assert!(output.status.success(), "{command}");
+    };
+    qemu_io("write -c -P 7 20M 64k");
+    host.ok(["init"]);
+    host.ok(["base", "add", "guest@1", "--disk", "system=base.qcow2"]);
+    host.ok(["area", "add", "work", "--disk", "system=top.qcow2", "--base", "guest@1"]);
+    let saved = host.json(["save", "work", "-m", "one cluster"]);
+    let read = saved["disks"][0]["read_bytes"].as_u64().unwrap();
+    assert!((65536..1 << 20).contains(&read), "{read} bytes were read for one cluster");
+    assert!(saved["disks"][0]["known_bytes"].as_u64().unwrap() > 30 << 20, "{saved}");
+    let again = host.json(["save", "work", "-m", "nothing"]);
+    assert_eq!((&again["disks"][0]["read_bytes"], &again["new_chunks"]), (&0.into(), &0.into()));
+    for (format, made) in [("overlay", "qcow2"), ("raw", "raw")] {
+        host.ok(["build", "work@latest", format, "--format", format, "--verify"]);
+        qemu_img(&["compare", "-f", "qcow2", "-F", made, "top.qcow2", &format!("{format}/system.{made}")], &dir);
+    }
+    // Without QEMU's server it is said what is missing; an image that does not need it is saved all the same.
+    qemu_io("write -P 8 21M 64k");
+    fs::create_dir(host.path("no-programs")).unwrap();
+    let mut command = host.command(["save", "work", "-m", "without"]);
+    let ran = Ran::of(&command.env("PATH", host.path("no-programs")).output().unwrap());
+    ran.fails(3, &["compressed with zstd", "install qemu-nbd", "qemu-img convert"]);
+    qemu_img(&["create", "-f", "qcow2", "plain.qcow2", "1M"], &dir);
+    host.ok(["area", "add", "plain", "--disk", "system=plain.qcow2"]);
+    let mut command = host.command(["save", "plain", "-m", "without"]);
+    assert!(command.env("PATH", host.path("no-programs")).output().unwrap().status.success());
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use super::qcow2::{Own, Qcow2Image};
 use super::raw::RawImage;
 use super::vmdk::{self, VmdkImage};
-use super::{Format, OpenOptions, files, probe, qcow2, qcow2_header};
+use super::{Format, OpenOptions, files, probe, qcow2, qcow2_header, qemu_nbd};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -21,30 +21,36 @@ enum Image {
 }
 
 /// What is known of a chain's image before it is opened.
-struct Found {
-    path: PathBuf,
-    opened: (File, FileWitness),
-    header: Option<qcow2_header::Header>,
-    data_file: Option<PathBuf>,
+pub(super) struct Found {
+    pub(super) path: PathBuf,
+    pub(super) format: Format,
+    pub(super) opened: (File, FileWitness),
+    pub(super) header: Option<qcow2_header::Header>,
+    pub(super) data_file: Option<PathBuf>,
     vmdk: Option<vmdk::Head>,
-}
-
-impl Found {
-    /// Why only QEMU can read it.
-    fn needs_qemu(&self) -> Option<&'static str> {
-        self.header.as_ref().and_then(|header| header.needs_qemu).or_else(|| self.vmdk.as_ref()?.needs_qemu())
-    }
 }
 
 /// Opens the disk in the image at `path`.
 pub(super) fn open(path: &Path, options: &OpenOptions) -> Result<Box<dyn Disk>> {
     let policy = Policy::new(path, options)?;
     let found = find(path, options, &policy)?;
-    let needs_qemu = found.iter().find_map(|image| Some((image.needs_qemu()?, image.path.clone())));
-    if let Some((reason, path)) = needs_qemu {
-        let why = format!("{} cannot be read yet, because {reason}: convert it with `qemu-img convert`", path.display());
-        return Err(Error::new(ErrorKind::UnsupportedFormat, why));
+    match qemu_nbd::needed(&found) {
+        Some(_) => qemu_nbd::open(&found, options),
+        None => open_found(found, &policy),
     }
+}
+
+/// The layers of the disk in the image at `path`; no program is started for them.
+pub(super) fn layers(path: &Path, options: &OpenOptions) -> Result<Vec<Layer>> {
+    let policy = Policy::new(path, options)?;
+    let found = find(path, options, &policy)?;
+    match qemu_nbd::needed(&found) {
+        Some(_) => qemu_nbd::layers(&found),
+        None => open_found(found, &policy).map(|disk| disk.layers().to_vec()),
+    }
+}
+
+fn open_found(found: Vec<Found>, policy: &Policy) -> Result<Box<dyn Disk>> {
     let mut images = Vec::new();
     let mut layers = Vec::new();
     for found in found {
@@ -56,6 +62,11 @@ pub(super) fn open(path: &Path, options: &OpenOptions) -> Result<Box<dyn Disk>> 
                 images.push(Image::Qcow2(image));
             }
             (None, Some(head)) => {
+                if head.is_snapshot() {
+                    let message =
+                        format!("{} is a snapshot that stands on another image: convert it with `qemu-img convert`", path.display());
+                    return Err(Error::new(ErrorKind::UnsupportedFormat, message));
+                }
                 let image = VmdkImage::open(&path, opened.1, head, |name| policy.allow(&path, name))?;
                 if images.is_empty() {
                     return Ok(Box::new(image));
@@ -100,7 +111,7 @@ fn find(path: &Path, options: &OpenOptions, policy: &Policy) -> Result<Vec<Found
             Some(format) => format,
             None => probe::probe(&path, &head(&path, &opened.0)?)?,
         };
-        let mut found = Found { path, opened, header: None, data_file: None, vmdk: None };
+        let mut found = Found { path, format, opened, header: None, data_file: None, vmdk: None };
         if format == Format::Qcow2 {
             let header = qcow2::header(&found.path, &found.opened.0)?;
             found.data_file = header.data_file.as_deref().map(|name| policy.allow(&found.path, Path::new(name))).transpose()?;
@@ -194,6 +205,10 @@ impl Chain {
         let mut len = limit;
         for (layer, image) in self.images.iter().enumerate() {
             match image {
+                // Behind its end it reads as zeros, and what stands upon it never sees what is below.
+                Image::Qcow2(image) if offset >= image.header.len && layer + 1 < self.images.len() => {
+                    return Ok((Extent { len, kind: ExtentKind::Zero, layer }, Place::Nowhere));
+                }
                 Image::Qcow2(image) => {
                     let (own, own_len) = image.own(offset)?;
                     len = len.min(own_len);

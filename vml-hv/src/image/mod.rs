@@ -4,6 +4,7 @@
 //! probe   which format, told or decided safely       in_use  whether somebody writes to an image
 //! chain   an image and those below it                files   by what a file is known
 //! raw · qcow2 · vmdk   one image each                      write/  new images
+//! qemu_nbd      chains of which QEMU reads one image
 //! ```
 //! An image is written by a guest or came from a stranger: what it says is checked before it is followed, and the files it names are
 //! read only inside its own folder and those that the caller allows.
@@ -14,6 +15,7 @@ mod in_use;
 mod probe;
 mod qcow2;
 mod qcow2_header;
+mod qemu_nbd;
 mod raw;
 mod vmdk;
 pub mod write;
@@ -26,7 +28,7 @@ pub use vmdk::{Descriptor as VmdkDescriptor, ExtentLine as VmdkExtent, Place as 
 
 use std::path::{Path, PathBuf};
 use vml_core::Result;
-use vml_core::disk::Disk;
+use vml_core::disk::{Disk, Layer};
 
 /// How an image is opened.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -35,6 +37,10 @@ pub struct OpenOptions {
     pub format: Option<Format>,
     /// Folders in which files that it names may lie, besides its own.
     pub allowed_dirs: Vec<PathBuf>,
+    /// QEMU's server for what only QEMU reads; without it `qemu-nbd` is looked for where programs are.
+    pub qemu_nbd: Option<PathBuf>,
+    /// The folder in which a socket to it is made for a moment; without it `/tmp`.
+    pub run_dir: Option<PathBuf>,
 }
 
 /// Opens the disk in an image, with all images below it.
@@ -44,4 +50,12 @@ pub struct OpenOptions {
 /// `Corrupt` for an image that cannot be what it says, `UnsupportedFormat` for what cannot be read.
 pub fn open(path: &Path, options: &OpenOptions) -> Result<Box<dyn Disk>> {
     chain::open(path, options)
+}
+
+/// The [layers](Disk::layers) of the disk in an image, with less work than [`open`] where that starts a program.
+///
+/// # Errors
+/// As [`open`].
+pub fn layers(path: &Path, options: &OpenOptions) -> Result<Vec<Layer>> {
+    chain::layers(path, options)
 }

@@ -119,7 +119,7 @@ impl Qcow2Image {
 }
 
 /// Reads the tables once and sees that they and what they name are in the file.
-fn check_tables(path: &Path, file: &File, header: &Header, data_len: u64) -> Result<()> {
+pub(super) fn check_tables(path: &Path, file: &File, header: &Header, data_len: u64) -> Result<()> {
     let failed = || format!("cannot read the tables of {}", path.display());
     let file_len = file.metadata().at(failed)?.len();
     let bad = |what: String| Err(Error::corrupt(format!("the image {} is cut short or damaged: {what}", path.display())));
@@ -137,7 +137,8 @@ fn check_tables(path: &Path, file: &File, header: &Header, data_len: u64) -> Res
             return bad(format!("it names a table at {table} and ends at {file_len}"));
         }
         file.read_exact_at(&mut l2, table).at(failed)?;
-        for entry in words(&l2) {
+        // Where clusters have parts, a word behind each entry says which of them are there.
+        for entry in words(&l2).step_by(if header.extended_l2 { 2 } else { 1 }) {
             if entry >> 62 & 1 == 1 {
                 // A compressed cluster: fewer bits for the place, the others count its sectors.
                 let size_bits = header.cluster_len.trailing_zeros() - 8;

@@ -29,6 +29,8 @@ pub struct Header {
     pub backing: Option<Backing>,
     /// The file that has the data, where it is another.
     pub data_file: Option<String>,
+    /// Whether the tables have two words for a cluster, and so half as many entries.
+    pub extended_l2: bool,
     /// What the library for qcow2 cannot read, and QEMU can.
     pub needs_qemu: Option<&'static str>,
 }
@@ -119,7 +121,7 @@ pub fn decode(head: &[u8], file_len: u64) -> Result<Header> {
         (_, _, true) => Some("it has extended tables (extended_l2)"),
         _ => None,
     };
-    Ok(Header { len, cluster_len, l1_offset, l1_count, backing, data_file, needs_qemu })
+    Ok(Header { len, cluster_len, l1_offset, l1_count, backing, data_file, extended_l2, needs_qemu })
 }
 
 #[derive(Default)]

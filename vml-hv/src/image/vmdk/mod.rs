@@ -36,10 +36,10 @@ pub(super) enum Head {
 }
 
 impl Head {
-    /// Why only QEMU can read it.
-    pub(super) fn needs_qemu(&self) -> Option<&'static str> {
+    /// Whether it stands on another image.
+    pub(super) fn is_snapshot(&self) -> bool {
         let (Self::Text(descriptor) | Self::Whole(_, descriptor)) = self;
-        (descriptor.parent.is_some()).then_some("it is a snapshot that stands on another image")
+        descriptor.parent.is_some()
     }
 }
 
