@@ -13,6 +13,7 @@
 
 pub mod disk;
 pub mod entry;
+pub mod machine;
 pub mod monitor;
 mod name;
 pub mod recipe;

@@ -11,8 +11,11 @@ const LAYERS: [(&str, &[&[&str]]); 4] = [
         "vml-chunk",
         &[&["store"], &["pack", "frame", "index"], &["chunker", "codec", "backend", "mmap"], &["id", "error", "format", "stats"]],
     ),
-    ("vml-core", &[&["tune"], &["repository"], &["refs"], &["entry"], &["volume"], &["tree", "disk"], &["recipe", "monitor", "name"]]),
-    ("vml-hv", &[&["guest", "image"], &["nbd"]]),
+    (
+        "vml-core",
+        &[&["tune"], &["repository"], &["refs", "machine"], &["entry"], &["volume"], &["tree", "disk"], &["recipe", "monitor", "name"]],
+    ),
+    ("vml-hv", &[&["qemu"], &["guest", "image"], &["nbd"], &["command"]]),
     ("vml-cli", &[&["commands"], &["output", "progress", "failure"], &["args", "areas", "bases"], &["images"], &["settings"]]),
 ];
 

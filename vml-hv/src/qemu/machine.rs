@@ -1,0 +1,344 @@
+//! A machine that VML runs with QEMU.
+
+use super::config::{CONFIG_FILE, MachineConfig};
+use super::process::{self, connect, image_path, run_dir};
+use super::qmp::Qmp;
+use super::{memory, session};
+use serde_json::{Value, json};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+use vml_core::entry::Fact;
+use vml_core::machine::{
+    Capabilities, Description, DiskSession, GuestAddress, LiveDisks, LiveMemory, Machine, MachineDisk, MachineState, SavedMemory, Stop,
+};
+use vml_core::{Error, ErrorKind, IoResultExt as _, Result};
+
+/// What the adapter can do.
+pub const CAPABILITIES: Capabilities = Capabilities {
+    adapter: "qemu",
+    drives: "QEMU processes that VML starts",
+    live_disks: true,
+    changed_ranges: true,
+    memory: true,
+    suspend: true,
+    quiesce: false,
+    address: true,
+};
+
+/// How a machine is driven.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QemuOptions {
+    /// The emulator: a name or a path.
+    pub program: String,
+    /// How long QEMU may take to answer a command.
+    pub answer_limit: Duration,
+    /// How long writing or reading memory may take.
+    pub memory_limit: Duration,
+}
+
+impl Default for QemuOptions {
+    fn default() -> Self {
+        Self {
+            program: format!("qemu-system-{}", std::env::consts::ARCH),
+            answer_limit: Duration::from_secs(30),
+            memory_limit: Duration::from_secs(600),
+        }
+    }
+}
+
+/// A machine, by its folder.
+#[derive(Debug)]
+pub struct QemuMachine {
+    pub(super) dir: PathBuf,
+    pub(super) config: MachineConfig,
+    pub(super) options: QemuOptions,
+}
+
+impl QemuMachine {
+    /// The machine whose `machine.toml` is in `dir`, an absolute path.
+    ///
+    /// # Errors
+    /// As [`MachineConfig::read`].
+    pub fn open(dir: &Path, options: QemuOptions) -> Result<Self> {
+        let dir = fs::canonicalize(dir).at(|| format!("cannot find the machine's folder {}", dir.display()))?;
+        let config = MachineConfig::read(&dir)?;
+        Ok(Self { dir, config, options })
+    }
+
+    /// What it is.
+    pub fn config(&self) -> &MachineConfig {
+        &self.config
+    }
+
+    pub(super) fn connect(&self) -> Result<Option<Qmp>> {
+        connect(&self.dir, self.options.answer_limit)
+    }
+
+    pub(super) fn connected(&self) -> Result<Qmp> {
+        self.connect()?.ok_or_else(|| Error::invalid("the machine is not running"))
+    }
+
+    /// The state of a suspended machine.
+    pub(super) fn memory_path(&self) -> PathBuf {
+        run_dir(&self.dir).join("memory")
+    }
+
+    /// Puts a saved memory where a suspended machine has it, so that [`Machine::resume`] takes it.
+    ///
+    /// # Errors
+    /// `InvalidInput` when the machine runs.
+    pub fn put_memory(&self, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+        if self.state()? != MachineState::Off {
+            return Err(Error::invalid("the machine is not off"));
+        }
+        let path = self.memory_path();
+        fs::create_dir_all(run_dir(&self.dir)).at(|| format!("cannot make {}", run_dir(&self.dir).display()))?;
+        let part = path.with_extension("part");
+        write(&part)?;
+        fs::rename(&part, &path).at(|| format!("cannot write {}", path.display()))
+    }
+
+    /// The memory of a suspended machine, and what is needed to resume it.
+    ///
+    /// # Errors
+    /// `InvalidInput` when it is not suspended.
+    pub fn suspended_memory(&self) -> Result<(PathBuf, SavedMemory)> {
+        if self.state()? != MachineState::Suspended {
+            return Err(Error::invalid("the machine is not suspended"));
+        }
+        let facts = memory::read_facts(&self.memory_path())?;
+        Ok((self.memory_path(), SavedMemory { format: memory::FORMAT.to_owned(), facts }))
+    }
+}
+
+/// What QEMU says that the machine does.
+pub(super) fn status(qmp: &mut Qmp) -> Result<String> {
+    Ok(qmp.run("query-status", &json!({}))?["status"].as_str().unwrap_or_default().to_owned())
+}
+
+impl Machine for QemuMachine {
+    fn capabilities(&self) -> Capabilities {
+        CAPABILITIES
+    }
+
+    fn describe(&self) -> Result<Description> {
+        let saved = self.config.with_hashes(&self.dir)?;
+        let disk = |disk: &super::DiskConfig| MachineDisk {
+            name: disk.name.clone(),
+            file: image_path(&self.dir, disk),
+            format: disk.format.clone(),
+        };
+        let fact = |name: &str, value: &str| Fact { name: name.to_owned(), value: value.to_owned() };
+        Ok(Description {
+            file_name: CONFIG_FILE.to_owned(),
+            bytes: saved.to_text()?.into_bytes(),
+            disks: self.config.disks.iter().map(disk).collect(),
+            memory_bytes: self.config.memory_mib << 20,
+            facts: vec![fact("machine.adapter", CAPABILITIES.adapter), fact("machine.type", &self.config.machine)],
+        })
+    }
+
+    fn state(&self) -> Result<MachineState> {
+        let Some(mut qmp) = self.connect()? else {
+            return Ok(if self.memory_path().exists() { MachineState::Suspended } else { MachineState::Off });
+        };
+        Ok(match status(&mut qmp)?.as_str() {
+            "running" => MachineState::Running,
+            "shutdown" => MachineState::Off,
+            _ => MachineState::Paused,
+        })
+    }
+
+    fn start(&self) -> Result<()> {
+        match self.state()? {
+            MachineState::Off => process::start(&self.options.program, &self.dir, &self.config, false),
+            MachineState::Suspended => {
+                Err(Error::invalid("the machine is suspended: resume it, or stop it first, which gives up its memory"))
+            }
+            state => Err(Error::invalid(format!("the machine is {} already", state.name()))),
+        }
+    }
+
+    fn stop(&self, how: Stop) -> Result<()> {
+        let Some(mut qmp) = self.connect()? else {
+            // The memory of a suspended machine is given up.
+            return match fs::remove_file(self.memory_path()) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    Err(error).at(|| "cannot give up the suspended machine's memory")
+                }
+                _ => Ok(()),
+            };
+        };
+        match how {
+            Stop::Shutdown(limit) => {
+                if status(&mut qmp)? != "running" {
+                    return Err(Error::invalid("a machine that is held cannot shut down: resume it first"));
+                }
+                qmp.run("system_powerdown", &json!({}))?;
+                qmp.wait_end(limit).map_err(|error| {
+                    let message =
+                        format!("the guest has not shut down after {} s; it runs on, and can be stopped at once", limit.as_secs());
+                    Error::new(ErrorKind::Interrupted, message).because(error)
+                })?;
+            }
+            Stop::Kill => {
+                // It may end before it answers.
+                _ = qmp.run("quit", &json!({}));
+                qmp.wait_end(self.options.answer_limit)?;
+            }
+        }
+        process::wait_gone(&self.dir, self.options.answer_limit)
+    }
+
+    fn suspend(&self) -> Result<()> {
+        let mut qmp = self.connected()?;
+        let path = self.memory_path();
+        memory::write(&mut qmp, &path.with_extension("part"), self.options.memory_limit)?;
+        let ended = (|| {
+            memory::write_facts(&path, &self.memory_facts(&mut qmp)?)?;
+            fs::rename(path.with_extension("part"), &path).at(|| format!("cannot write {}", path.display()))
+        })();
+        if let Err(error) = ended {
+            _ = fs::remove_file(path.with_extension("part"));
+            memory::go_on(&mut qmp)?;
+            return Err(error);
+        }
+        _ = qmp.run("quit", &json!({}));
+        qmp.wait_end(self.options.answer_limit)?;
+        process::wait_gone(&self.dir, self.options.answer_limit)
+    }
+
+    fn resume(&self) -> Result<()> {
+        match self.state()? {
+            MachineState::Paused => memory::go_on(&mut self.connected()?),
+            MachineState::Suspended => self.resume_suspended(),
+            state => Err(Error::invalid(format!("the machine is {}: there is nothing to resume", state.name()))),
+        }
+    }
+
+    fn address(&self) -> Result<Option<GuestAddress>> {
+        if self.connect()?.is_none() {
+            return Ok(None);
+        }
+        Ok(process::ssh_port(&self.dir).map(|ssh_port| GuestAddress { host: "127.0.0.1".to_owned(), ssh_port }))
+    }
+
+    fn clean(&self) -> Result<Vec<String>> {
+        session::clean(self)
+    }
+
+    fn live_disks(&self) -> Option<&dyn LiveDisks> {
+        Some(self)
+    }
+
+    fn live_memory(&self) -> Option<&dyn LiveMemory> {
+        Some(self)
+    }
+}
+
+impl LiveDisks for QemuMachine {
+    fn begin(&self, since: Option<&str>) -> Result<Box<dyn DiskSession + '_>> {
+        Ok(Box::new(session::Session::begin(self, since)?))
+    }
+}
+
+impl LiveMemory for QemuMachine {
+    fn save(&self, to: &Path, held: &mut dyn FnMut() -> Result<()>) -> Result<SavedMemory> {
+        let facts = {
+            let mut qmp = self.connected()?;
+            memory::write(&mut qmp, to, self.options.memory_limit)?;
+            // The disks are let go by writing the memory.
+            memory::activate(&mut qmp).and_then(|()| self.memory_facts(&mut qmp)).inspect_err(|_| _ = memory::go_on(&mut qmp))?
+            // The connection ends here: a session makes its own.
+        };
+        let result = held();
+        // The session that `held` began may have the connection.
+        self.go_on()?;
+        result.map(|()| SavedMemory { format: memory::FORMAT.to_owned(), facts })
+    }
+
+    fn refusal(&self, facts: &[Fact]) -> Result<Option<String>> {
+        memory::refusal(&self.options.program, facts)
+    }
+}
+
+impl QemuMachine {
+    /// Lets a machine that is held go on.
+    fn go_on(&self) -> Result<()> {
+        memory::go_on(&mut self.connected()?)
+    }
+
+    fn resume_suspended(&self) -> Result<()> {
+        let path = self.memory_path();
+        let facts = memory::read_facts(&path)?;
+        if let Some(reason) = self.refusal(&facts)? {
+            return Err(Error::new(ErrorKind::UnsupportedFormat, format!("the memory cannot be resumed here: {reason}")));
+        }
+        let mut config = self.config.clone();
+        // The same machine as it was then, not what its name means to this QEMU.
+        if let Some(machine) = facts.iter().find(|fact| fact.name == memory::FACT_MACHINE) {
+            config.machine.clone_from(&machine.value);
+        }
+        process::start(&self.options.program, &self.dir, &config, true)?;
+        let mut qmp = self.connected()?;
+        let read = memory::read(&mut qmp, &path, self.options.memory_limit);
+        // Once it goes on its disks change, and the memory fits no more.
+        let used = path.with_extension("used");
+        let result = read.and_then(|()| fs::rename(&path, &used).at(|| format!("cannot rename {}", path.display())));
+        if let Err(error) = result {
+            _ = qmp.run("quit", &json!({}));
+            _ = qmp.wait_end(self.options.answer_limit);
+            return Err(error);
+        }
+        memory::go_on(&mut qmp)?;
+        _ = fs::remove_file(used);
+        Ok(())
+    }
+
+    fn memory_facts(&self, qmp: &mut Qmp) -> Result<Vec<Fact>> {
+        let (major, minor, micro) = qmp.version();
+        let machine = qmp.run("qom-get", &json!({ "path": "/machine", "property": "type" }))?;
+        let machine = machine.as_str().unwrap_or_default().trim_end_matches("-machine").to_owned();
+        let cpu = qmp.run("query-cpus-fast", &json!({}))?;
+        let cpu = cpu.as_array().and_then(|cpus| cpus.first()).and_then(|cpu| cpu["qom-type"].as_str()).unwrap_or_default().to_owned();
+        let devices: Vec<Value> = self.config.disks.iter().map(|disk| json!(disk.name)).collect();
+        let fact = |name: &str, value: String| Fact { name: name.to_owned(), value };
+        Ok(vec![
+            fact(memory::FACT_QEMU, format!("{major}.{minor}.{micro}")),
+            fact(memory::FACT_MACHINE, machine),
+            fact(memory::FACT_CPU, cpu),
+            fact(memory::FACT_MIB, self.config.memory_mib.to_string()),
+            fact(memory::FACT_CPUS, self.config.cpus.to_string()),
+            fact(memory::FACT_DISKS, Value::from(devices).to_string()),
+        ])
+    }
+
+    /// Waits until the guest's SSH server greets.
+    ///
+    /// # Errors
+    /// `Interrupted` when it does not within `limit`, or QEMU ends.
+    pub fn wait_ssh(&self, limit: Duration) -> Result<GuestAddress> {
+        use std::io::Read;
+        let deadline = Instant::now() + limit;
+        let port = process::ssh_port(&self.dir).ok_or_else(|| Error::invalid("the machine is not running"))?;
+        loop {
+            let greeted = std::net::TcpStream::connect(("127.0.0.1", port)).and_then(|mut stream| {
+                stream.set_read_timeout(Some(Duration::from_secs(2)))?;
+                let mut begin = [0; 4];
+                stream.read_exact(&mut begin)?;
+                Ok(begin == *b"SSH-")
+            });
+            if greeted.unwrap_or(false) {
+                return Ok(GuestAddress { host: "127.0.0.1".to_owned(), ssh_port: port });
+            }
+            if Instant::now() >= deadline || process::pid(&self.dir).is_none_or(|pid| !process::is_qemu(pid)) {
+                return Err(Error::new(
+                    ErrorKind::Interrupted,
+                    format!("the guest's SSH server does not greet after {} s", limit.as_secs()),
+                ));
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+}

@@ -1,0 +1,6 @@
+//! One suite over every hypervisor, on a guest that is really booted. `scripts/test-machines.sh` makes the guest and runs it.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod guest;
+mod qemu;
+mod suite;

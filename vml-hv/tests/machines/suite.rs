@@ -1,0 +1,137 @@
+//! What must hold for every machine, whatever runs it.
+
+use crate::guest::ssh;
+use std::cell::RefCell;
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+use vml_core::ErrorKind;
+use vml_core::disk::{Disk, ExtentKind};
+use vml_core::machine::{DiskSession, Machine, MachineState, Stop};
+
+/// The bytes of a disk, as far as they are data.
+pub fn content(disk: &dyn Disk) -> blake3::Hash {
+    let mut hasher = blake3::Hasher::new();
+    let mut at = 0;
+    let mut buffer = vec![0; 1 << 20];
+    while at < disk.len() {
+        let extent = disk.extent_at(at).unwrap();
+        let len = usize::try_from(extent.len.min(1 << 20)).unwrap();
+        if extent.kind == ExtentKind::Data {
+            disk.read_at(&mut buffer[..len], at).unwrap();
+            // Zeros that one session tells as data and another as a hole are the same.
+            if buffer[..len].iter().any(|byte| *byte != 0) {
+                for (i, block) in buffer[..len].chunks(4096).enumerate().filter(|(_, block)| block.iter().any(|byte| *byte != 0)) {
+                    hasher.update(&(at + i as u64 * 4096).to_le_bytes());
+                    hasher.update(block);
+                }
+            }
+        }
+        at += len as u64;
+    }
+    hasher.finalize()
+}
+
+fn changed_len(session: &dyn DiskSession) -> Option<u64> {
+    session.disks()[0].changed.as_ref().map(|ranges| ranges.iter().map(|range| range.end - range.start).sum())
+}
+
+/// Life of a machine: started, held, suspended, resumed, stopped; and what must be refused meanwhile.
+pub fn lives(machine: &dyn Machine) {
+    let description = machine.describe().unwrap();
+    assert!(!description.disks.is_empty() && description.memory_bytes > 0 && !description.bytes.is_empty());
+    assert_eq!(machine.state().unwrap(), MachineState::Off);
+    assert_eq!(machine.resume().unwrap_err().kind(), ErrorKind::InvalidInput);
+    assert_eq!(machine.suspend().unwrap_err().kind(), ErrorKind::InvalidInput);
+    machine.start().unwrap();
+    assert_eq!(machine.state().unwrap(), MachineState::Running);
+    assert_eq!(machine.start().unwrap_err().kind(), ErrorKind::InvalidInput);
+    let address = machine.address().unwrap().unwrap();
+    ssh(&address, "echo counted > /run/counter; (while sleep 0.1; do echo >> /run/counter; done) >/dev/null 2>&1 &");
+    machine.suspend().unwrap();
+    assert_eq!(machine.state().unwrap(), MachineState::Suspended);
+    assert_eq!(machine.start().unwrap_err().kind(), ErrorKind::InvalidInput);
+    machine.resume().unwrap();
+    assert_eq!(machine.state().unwrap(), MachineState::Running);
+    // The program of before goes on, in memory only.
+    let address = machine.address().unwrap().unwrap();
+    let first: u64 = ssh(&address, "wc -l < /run/counter").parse().unwrap();
+    std::thread::sleep(Duration::from_millis(700));
+    let second: u64 = ssh(&address, "wc -l < /run/counter").parse().unwrap();
+    assert!(second > first && first > 1, "{first} then {second}");
+    assert_eq!(machine.clean().unwrap(), [""; 0]);
+    machine.stop(Stop::Kill).unwrap();
+    assert_eq!(machine.state().unwrap(), MachineState::Off);
+    assert_eq!(machine.address().unwrap(), None);
+}
+
+/// Disks of a running machine: one moment is shown while the guest goes on; the next session tells what changed.
+pub fn disks_of_one_moment(machine: &dyn Machine) {
+    machine.start().unwrap();
+    let address = machine.address().unwrap().unwrap();
+    ssh(&address, "head -c 3000000 /dev/urandom > /home/first; sync");
+    let live = machine.live_disks().unwrap();
+    let session = live.begin(None).unwrap();
+    assert!(session.disks()[0].changed.is_none(), "nothing is known of a first session");
+    let before = content(session.disks()[0].disk.as_ref());
+    assert_eq!(live.begin(None).err().unwrap().kind(), ErrorKind::Locked);
+    ssh(&address, "head -c 2000000 /dev/urandom > /home/second; rm /home/first; sync");
+    assert_eq!(content(session.disks()[0].disk.as_ref()), before, "the session shows one moment");
+    session.commit("one").unwrap();
+
+    // What was written during the session is part of what changed since.
+    let session = live.begin(Some("one")).unwrap();
+    let changed = changed_len(session.as_ref()).unwrap();
+    assert!((2_000_000..30_000_000).contains(&changed), "{changed} bytes changed");
+    assert_ne!(content(session.disks()[0].disk.as_ref()), before);
+    ssh(&address, "head -c 1000000 /dev/urandom > /home/third; sync");
+    session.abort().unwrap();
+    // Given up, it changes nothing: the same is still known, and what came meanwhile.
+    let session = live.begin(Some("one")).unwrap();
+    let more = changed_len(session.as_ref()).unwrap();
+    assert!(more >= changed, "{more} after {changed}");
+    session.commit("two").unwrap();
+    let session = live.begin(Some("one")).unwrap();
+    assert!(session.disks()[0].changed.is_none(), "only the latest checkpoint is kept");
+    drop(session);
+    let session = live.begin(Some("two")).unwrap();
+    assert!(changed_len(session.as_ref()).unwrap() < 5_000_000);
+    // Left behind by somebody who was killed, it is cleaned up.
+    std::mem::forget(session);
+    assert_eq!(machine.clean().unwrap().len(), 1);
+    assert_eq!(machine.clean().unwrap(), [""; 0]);
+    let session = live.begin(Some("two")).unwrap();
+    assert!(changed_len(session.as_ref()).is_some());
+    drop(session);
+    assert_eq!(ssh(&address, "cat /home/second | wc -c"), "2000000", "the guest went on all the time");
+    machine.stop(Stop::Kill).unwrap();
+}
+
+/// Memory and disks of one moment.
+pub fn memory_with_disks(machine: &dyn Machine, dir: &Path) {
+    machine.start().unwrap();
+    let address = machine.address().unwrap().unwrap();
+    ssh(&address, "echo kept > /run/kept; sync");
+    let (memory, live) = (machine.live_memory().unwrap(), machine.live_disks().unwrap());
+    let session = RefCell::new(None);
+    let saved = memory
+        .save(&dir.join("memory"), &mut || {
+            *session.borrow_mut() = Some(live.begin(None)?);
+            Ok(())
+        })
+        .unwrap();
+    assert_eq!(machine.state().unwrap(), MachineState::Running, "it goes on");
+    assert_eq!(memory.refusal(&saved.facts).unwrap(), None);
+    assert!(memory.refusal(&[]).unwrap().is_some());
+    let len = fs::metadata(dir.join("memory")).unwrap().len();
+    assert!(len >= machine.describe().unwrap().memory_bytes, "{len}");
+    session.into_inner().unwrap().commit("full").unwrap();
+    assert_eq!(ssh(&address, "cat /run/kept"), "kept");
+    // What cannot be written leaves the machine running, and no file.
+    assert!(memory.save(&dir.join("nowhere/memory"), &mut || Ok(())).is_err());
+    assert_eq!(machine.state().unwrap(), MachineState::Running);
+    let failed = memory.save(&dir.join("other"), &mut || Err(vml_core::Error::invalid("on purpose"))).unwrap_err();
+    assert_eq!(failed.to_string(), "on purpose");
+    assert_eq!(machine.state().unwrap(), MachineState::Running);
+    machine.stop(Stop::Kill).unwrap();
+}
