@@ -53,9 +53,9 @@ pub fn markdown(setting: &Setting, outcome: &Outcome, goals: &[Verdict], columns
         if setting.in_memory { "in memory (tmpfs)" } else { "on a file system that is not in memory: its writing is part of the times" };
     let built = if outcome.kind == Kind::Trees { "trees" } else { "images" };
     let mut text = format!(
-        "{} Repositories and built {built} {place}; medians of {} runs, smallest to largest in brackets.\n\n",
+        "{} Repositories and built {built} {place}; {}.\n\n",
         machine_line(&setting.machine),
-        setting.runs
+        if setting.runs == 1 { "one run".to_owned() } else { format!("medians of {} runs, smallest to largest in brackets", setting.runs) }
     );
     let names: Vec<&str> = setting.tools.iter().map(|tool| tool.name).collect();
     text.push_str(&goals_table(goals));
