@@ -1,11 +1,13 @@
 //! `cargo run --release -p benches --bin compare`: VML beside restic, Borg and rustic; see `docs/benchmarks.md`.
 
 use anyhow::{Context as _, Result};
-use benches::compare::corpus::Corpus;
+use benches::compare::corpus::{Corpus, Kind, STATES};
 use benches::compare::machine::Machine;
 use benches::compare::options::Options;
-use benches::compare::report::{self, ToolInfo};
-use benches::compare::{million, mount, page, run, tools};
+use benches::compare::report::{self, Setting, ToolInfo};
+use benches::compare::tools::{DiskVml, Vml};
+use benches::compare::verdict::verdicts;
+use benches::compare::{disks, million, mount, page, run, tools, tune};
 use clap::Parser;
 use serde_json::{Map, Value};
 use std::fs;
@@ -27,10 +29,14 @@ fn compare(options: &Options) -> Result<()> {
         return million::fill(repository);
     }
     options.check()?;
-    let corpus = options.corpus.as_deref().map(Corpus::open).transpose()?;
+    let kind = if options.disks || options.tune { Kind::Images } else { Kind::Trees };
+    let corpus = options.corpus.as_deref().map(|dir| Corpus::open(dir, kind)).transpose()?;
+    if kind == Kind::Images {
+        disks::check()?;
+    }
     if corpus.is_some() && !options.inside {
         // Built before, while cargo still sees the world as it is.
-        if options.tools.iter().any(|tool| tool == "vml") {
+        if kind == Kind::Images || options.tools.iter().any(|tool| tool == "vml") {
             tools::locate_vml(options)?;
         }
         return mount::enter_namespace();
@@ -40,20 +46,40 @@ fn compare(options: &Options) -> Result<()> {
     let machine = Machine::this();
     let mut blocks = Vec::new();
     let mut numbers = Map::new();
-    if let Some(corpus) = corpus {
-        let found = tools::find(options)?;
-        let outcome = run::run(&found, &corpus, options.runs.into(), work.path())?;
-        let infos = found.iter().map(|tool| info(tool.as_ref())).collect::<Result<Vec<_>>>()?;
-        blocks.push(("compare", report::markdown(&machine, &infos, options.runs, is_tmpfs(work.path()), &outcome)));
-        numbers.insert("compare".to_owned(), report::to_json(&machine, &infos, options.runs, &outcome));
+    if let Some(corpus) = corpus.as_ref().filter(|_| kind == Kind::Trees) {
+        let found = tools::find(options, &|vml| Box::new(vml))?;
+        let outcome = run::run(&found, corpus, options.runs.into(), work.path())?;
+        let (setting, goals) = (setting(options, &machine, &found, work.path())?, verdicts(&outcome.results));
+        blocks.push(("compare", report::markdown(&setting, &outcome, &goals, &[], "")));
+        numbers.insert("compare".to_owned(), report::to_json(&setting, &outcome, &goals));
+    }
+    if let Some(corpus) = corpus.as_ref().filter(|_| options.disks) {
+        let base_image = corpus.state(STATES[0]);
+        let found = tools::find(options, &|vml| Box::new(DiskVml { vml, base_image: base_image.clone() }))?;
+        let vml = Vml::new(tools::locate_vml(options)?);
+        let outcome = disks::run(&found, &vml, corpus, options.runs.into(), work.path())?;
+        let setting = setting(options, &machine, &found, work.path())?;
+        blocks.push(("disks", disks::report::markdown(&setting, &outcome)));
+        numbers.insert("disks".to_owned(), disks::report::to_json(&setting, &outcome));
+    }
+    if let Some(corpus) = corpus.as_ref().filter(|_| options.tune) {
+        let vml = Vml::new(tools::locate_vml(options)?);
+        let lines = tune::run(&vml, &tune::TUNED.map(|state| corpus.state(state)), work.path())?;
+        blocks.push(("tune", format!("{} {}", report::machine_line(&machine), tune::markdown(&lines)?)));
+        numbers.insert("tune".to_owned(), lines.into());
     }
     if options.log_million {
-        let vml = tools::Vml::new(tools::locate_vml(options)?);
+        let vml = Vml::new(tools::locate_vml(options)?);
         let rows = million::run(&vml, work.path())?;
         blocks.push(("million", format!("{}\n\n{}", report::machine_line(&machine), million::markdown(&rows))));
         numbers.insert("million".to_owned(), million::to_json(&rows));
     }
     write(options, &blocks, numbers)
+}
+
+fn setting(options: &Options, machine: &Machine, tools: &[Box<dyn tools::Tool>], work: &Path) -> Result<Setting> {
+    let tools = tools.iter().map(|tool| info(tool.as_ref())).collect::<Result<_>>()?;
+    Ok(Setting { machine: machine.clone(), tools, runs: options.runs, in_memory: is_tmpfs(work) })
 }
 
 fn info(tool: &dyn tools::Tool) -> Result<ToolInfo> {

@@ -1,5 +1,6 @@
 //! The states that are saved, and walks over directories.
 
+use super::extents;
 use anyhow::{Context as _, Result, bail};
 use std::fs;
 use std::io::Read;
@@ -11,11 +12,24 @@ pub const STATES: [&str; 5] = ["base", "w1", "w2", "w3", "v1"];
 pub const AGAIN: &str = "w1";
 /// The state that is built back.
 pub const BUILT: &str = "w3";
+/// Of so many states, from the first one on, there are images as well.
+pub const IMAGES: usize = 4;
+
+/// What the states are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Directory trees.
+    Trees,
+    /// Raw images of one disk; there is none of the last state.
+    Images,
+}
 
 /// Where the states are.
 #[derive(Debug, Clone)]
 pub struct Corpus {
-    trees: PathBuf,
+    dir: PathBuf,
+    kind: Kind,
+    states: &'static [&'static str],
 }
 
 impl Corpus {
@@ -23,20 +37,66 @@ impl Corpus {
     ///
     /// # Errors
     /// When one is missing.
-    pub fn open(dir: &Path) -> Result<Self> {
-        let trees = dir.join("trees");
-        for state in STATES {
-            if !trees.join(state).is_dir() {
-                bail!("{} is no corpus: trees/{state} is missing; it has the directory trees {}", dir.display(), STATES.join(", "));
+    pub fn open(dir: &Path, kind: Kind) -> Result<Self> {
+        let states = if kind == Kind::Trees { &STATES[..] } else { &STATES[..IMAGES] };
+        let dir = dir.canonicalize().with_context(|| format!("cannot find {}", dir.display()))?;
+        let corpus = Self { dir, kind, states };
+        for state in states {
+            let path = corpus.state(state);
+            if !(if kind == Kind::Trees { path.is_dir() } else { path.is_file() }) {
+                let (name, dir) = (path.strip_prefix(&corpus.dir).unwrap_or(&path).display(), corpus.dir.display());
+                bail!("{dir} is no corpus: {name} is missing; testdata/make-corpus {dir} full makes one");
             }
         }
-        let trees = trees.canonicalize().with_context(|| format!("cannot find {}", trees.display()))?;
-        Ok(Self { trees })
+        Ok(corpus)
     }
 
-    /// The directory of a state.
+    /// The trees of the states of which there are images.
+    ///
+    /// # Errors
+    /// When one is missing.
+    pub fn imaged_trees(&self) -> Result<Self> {
+        Ok(Self { states: &STATES[..IMAGES], ..Self::open(&self.dir, Kind::Trees)? })
+    }
+
+    /// What the states are.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// The names of the states in the order in which they are saved.
+    pub fn states(&self) -> &'static [&'static str] {
+        self.states
+    }
+
+    /// The directory or image of a state.
     pub fn state(&self, name: &str) -> PathBuf {
-        self.trees.join(name)
+        match self.kind {
+            Kind::Trees => self.dir.join("trees").join(name),
+            Kind::Images => self.dir.join("images").join(name).with_extension("raw"),
+        }
+    }
+
+    /// What a state holds.
+    ///
+    /// # Errors
+    /// When something in it cannot be read.
+    pub fn contents(&self, name: &str) -> Result<Contents> {
+        match self.kind {
+            Kind::Trees => contents(&self.state(name)),
+            Kind::Images => Ok(Contents { files: 1, bytes: extents::data_bytes(&self.state(name))? }),
+        }
+    }
+
+    /// Reads the state that is shown at `path` once, so that all tools find the same warm cache.
+    ///
+    /// # Errors
+    /// When something in it cannot be read.
+    pub fn warm(&self, path: &Path) -> Result<()> {
+        match self.kind {
+            Kind::Trees => warm(path),
+            Kind::Images => extents::warm(path),
+        }
     }
 }
 
@@ -45,7 +105,7 @@ impl Corpus {
 pub struct Contents {
     /// Regular files.
     pub files: u64,
-    /// Their bytes.
+    /// Their bytes; those of an image without its holes.
     pub bytes: u64,
 }
 
@@ -63,11 +123,7 @@ pub fn contents(dir: &Path) -> Result<Contents> {
     Ok(contents)
 }
 
-/// Reads every file below `dir` once, so that all tools find the same warm cache.
-///
-/// # Errors
-/// When something in it cannot be read.
-pub fn warm(dir: &Path) -> Result<()> {
+fn warm(dir: &Path) -> Result<()> {
     let mut buffer = vec![0; 1 << 20];
     walk(dir, &mut |path, _| {
         let mut file = fs::File::open(path)?;
@@ -76,7 +132,11 @@ pub fn warm(dir: &Path) -> Result<()> {
     })
 }
 
-fn walk(dir: &Path, each: &mut dyn FnMut(&Path, &fs::Metadata) -> std::io::Result<()>) -> Result<()> {
+/// Calls `each` for every regular file below `dir`.
+///
+/// # Errors
+/// When something in it cannot be read.
+pub fn walk(dir: &Path, each: &mut dyn FnMut(&Path, &fs::Metadata) -> std::io::Result<()>) -> Result<()> {
     let mut stack = vec![dir.to_path_buf()];
     while let Some(dir) = stack.pop() {
         let failed = || format!("cannot read {}", dir.display());
@@ -108,6 +168,26 @@ mod tests {
         std::os::unix::fs::symlink("nowhere", dir.path().join("trees/w1/link")).unwrap();
         assert_eq!(contents(dir.path()).unwrap(), Contents { files: 1, bytes: 5 });
         warm(dir.path()).unwrap();
-        assert!(Corpus::open(dir.path()).unwrap_err().to_string().contains("trees/v1 is missing"));
+        assert!(Corpus::open(dir.path(), Kind::Trees).unwrap_err().to_string().contains("trees/v1 is missing"));
+    }
+
+    #[test]
+    fn images_are_counted_by_their_data() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir_all(dir.path().join("images")).unwrap();
+        for state in &STATES[..IMAGES] {
+            fs::create_dir_all(dir.path().join("trees").join(state)).unwrap();
+        }
+        assert!(Corpus::open(dir.path(), Kind::Images).unwrap_err().to_string().contains("images/base.raw is missing"));
+        for state in &STATES[..IMAGES] {
+            let file = fs::File::create(dir.path().join("images").join(state).with_extension("raw")).unwrap();
+            file.set_len(1 << 30).unwrap();
+        }
+        let corpus = Corpus::open(dir.path(), Kind::Images).unwrap();
+        assert_eq!(corpus.contents("w3").unwrap(), Contents { files: 1, bytes: 0 });
+        corpus.warm(&corpus.state("w3")).unwrap();
+        assert!(corpus.imaged_trees().unwrap_err().to_string().contains("trees/v1 is missing"));
+        fs::create_dir_all(dir.path().join("trees/v1")).unwrap();
+        assert_eq!(corpus.imaged_trees().unwrap().states(), ["base", "w1", "w2", "w3"]);
     }
 }

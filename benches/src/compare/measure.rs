@@ -1,6 +1,7 @@
 //! Runs one command and takes its wall time, CPU time and peak memory.
 
 use anyhow::{Context as _, Result, bail};
+use serde_json::{Value, json};
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -15,6 +16,13 @@ pub struct Measured {
     pub cpu_s: f64,
     /// Peak resident memory in bytes; pages of mapped files count.
     pub peak_bytes: u64,
+}
+
+impl Measured {
+    /// Every number.
+    pub fn to_json(&self) -> Value {
+        json!({ "wall_s": self.wall_s, "cpu_s": self.cpu_s, "peak_bytes": self.peak_bytes })
+    }
 }
 
 /// Runs `command` to its end, without its output.

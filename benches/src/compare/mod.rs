@@ -1,14 +1,18 @@
-//! Compares VML with other tools that store states of directories: the same states, one path, one machine, one run.
+//! Compares VML with other tools that store states of guests: the same states, one path, one machine, one run.
 //!
 //! ```text
-//! options   what was asked for            tools     one file a tool: its commands, settings, guarantees
-//! mount     states on one path            measure   one command: wall, CPU, peak memory
-//! corpus    the states, and reading them  machine   what it ran on
-//! run       the order of everything       million   listing a large repository
-//! results   medians and spreads           report    tables, verdicts, JSON      page  the block in the page
+//! options   what was asked for              tools     one file a tool: its commands, settings, guarantees
+//! mount     states on one path              measure   one command: wall, CPU, peak memory
+//! corpus    the states, and reading them    machine   what it ran on
+//! extents   sparse images                   million   listing a large repository
+//! run       the order of everything         disks     what images are measured at besides
+//! results   medians and spreads             tune      trying settings
+//! report    tables, JSON    verdict  goals  page      the block in the page
 //! ```
 
 pub mod corpus;
+pub mod disks;
+pub mod extents;
 pub mod machine;
 pub mod measure;
 pub mod million;
@@ -19,4 +23,5 @@ pub mod report;
 pub mod results;
 pub mod run;
 pub mod tools;
+pub mod tune;
 pub mod verdict;

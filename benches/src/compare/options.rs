@@ -8,7 +8,7 @@ use std::path::PathBuf;
 #[derive(Debug, Clone, Parser)]
 #[command(name = "compare")]
 pub struct Options {
-    /// A directory with trees/{base,w1,w2,w3,v1}: states of a guest
+    /// A directory with trees/{base,w1,w2,w3,v1}, and for disks images/{base,w1,w2,w3}.raw: states of a guest
     #[arg(long, value_name = "DIR")]
     pub corpus: Option<PathBuf>,
     /// How often everything is measured; medians are printed
@@ -32,6 +32,12 @@ pub struct Options {
     /// Write the tables between the markers of this page
     #[arg(long, value_name = "FILE")]
     pub markdown: Option<PathBuf>,
+    /// Measure disk images instead of trees
+    #[arg(long, requires = "corpus")]
+    pub disks: bool,
+    /// Try settings on disk images with vml tune; without --disks, nothing else
+    #[arg(long, requires = "corpus")]
+    pub tune: bool,
     /// Measure log, show and check on a repository with a million chunks
     #[arg(long)]
     pub log_million: bool,
@@ -76,5 +82,7 @@ mod tests {
         assert!(parse(&["--corpus", "x", "--tools", "vml,zpaq"]).unwrap_err().contains("\"zpaq\""));
         assert!(parse(&["--corpus", "x", "--tools", "vml,borg"]).is_ok());
         assert!(parse(&["--log-million"]).is_ok());
+        assert!(parse(&["--corpus", "x", "--disks", "--tune"]).is_ok());
+        assert!(Options::try_parse_from(["compare", "--disks", "--log-million"]).is_err(), "disks need a corpus");
     }
 }

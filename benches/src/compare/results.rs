@@ -13,6 +13,8 @@ pub enum Step {
     SaveAgain,
     /// A state is built in an empty directory.
     Build,
+    /// A state's image is built upon the image of its base.
+    Overlay,
     /// The saved states are listed.
     List,
 }
@@ -25,6 +27,7 @@ impl Step {
             Self::Save(state) => format!("save {}", STATES[state]),
             Self::SaveAgain => format!("save {AGAIN} again"),
             Self::Build => format!("build {BUILT}"),
+            Self::Overlay => format!("build {BUILT} as an overlay"),
             Self::List => "list".to_owned(),
         }
     }
@@ -38,6 +41,7 @@ pub const FLOOR: &str = "cp -a";
 pub struct Results {
     times: BTreeMap<(String, Step), Vec<Measured>>,
     sizes: BTreeMap<(String, usize), Vec<u64>>,
+    written: BTreeMap<(String, Step), u64>,
 }
 
 impl Results {
@@ -49,6 +53,21 @@ impl Results {
     /// Adds the bytes of a repository after a state was saved into it.
     pub fn add_size(&mut self, tool: &str, state: usize, bytes: u64) {
         self.sizes.entry((tool.to_owned(), state)).or_default().push(bytes);
+    }
+
+    /// Notes the bytes that a build takes on its file system.
+    pub fn add_written(&mut self, tool: &str, step: Step, bytes: u64) {
+        self.written.insert((tool.to_owned(), step), bytes);
+    }
+
+    /// Whether anything was measured of a step.
+    pub fn has(&self, step: Step) -> bool {
+        self.times.keys().any(|(_, measured)| *measured == step)
+    }
+
+    /// The bytes that a build takes on its file system.
+    pub fn written(&self, tool: &str, step: Step) -> Option<u64> {
+        self.written.get(&(tool.to_owned(), step)).copied()
     }
 
     /// The spread of one field over the runs.
@@ -74,9 +93,8 @@ impl Results {
     /// Every number.
     pub fn to_json(&self) -> Value {
         let times = self.times.iter().map(|((tool, step), rows)| {
-            let rows: Vec<Value> =
-                rows.iter().map(|row| json!({ "wall_s": row.wall_s, "cpu_s": row.cpu_s, "peak_bytes": row.peak_bytes })).collect();
-            json!({ "tool": tool, "step": step.title(), "runs": rows, "median_wall_s": self.wall(tool, *step) })
+            let rows: Vec<Value> = rows.iter().map(Measured::to_json).collect();
+            json!({ "tool": tool, "step": step.title(), "runs": rows, "median_wall_s": self.wall(tool, *step), "written_bytes": self.written(tool, *step) })
         });
         let sizes =
             self.sizes.iter().map(|((tool, state), bytes)| json!({ "tool": tool, "after": super::corpus::STATES[*state], "bytes": bytes }));
@@ -128,6 +146,9 @@ mod tests {
         results.add_size("vml", 4, 100);
         assert_eq!((results.wall("vml", Step::Build), results.peak("vml")), (Some(2.0), Some(9)));
         assert_eq!((results.wall("restic", Step::Build), results.size("vml", 4), results.size("vml", 3)), (None, Some(100.0), None));
-        assert_eq!(results.to_json()["times"][0]["runs"][2]["peak_bytes"], 7);
+        results.add_written("vml", Step::Build, 8);
+        let json = results.to_json();
+        assert_eq!((&json["times"][0]["runs"][2]["peak_bytes"], &json["times"][0]["written_bytes"]), (&7.into(), &8.into()));
+        assert!(results.has(Step::Build) && !results.has(Step::Overlay));
     }
 }

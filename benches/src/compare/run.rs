@@ -4,25 +4,28 @@
 //! in an order that rotates from state to state and from run to run, and every measured save is preceded by a reading
 //! of the whole state. Builds and lists come when all states are saved.
 
-use super::corpus::{AGAIN, BUILT, Contents, Corpus, STATES, contents, warm};
+use super::corpus::{AGAIN, BUILT, Contents, Corpus, Kind, contents, walk};
 use super::measure::measure;
 use super::mount::Mounted;
 use super::results::{FLOOR, Results, Step};
 use super::tools::{Tool, repository};
 use anyhow::{Context as _, Result, bail};
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use vml_core::tree::compare::{CompareOptions, compare_directories};
 
 /// What a comparison found.
 pub struct Outcome {
+    /// What the states are.
+    pub kind: Kind,
     /// The numbers.
     pub results: Results,
     /// What the states hold, in their order.
     pub states: Vec<Contents>,
-    /// Members that were compared after vml built the state; `None` when vml was not measured.
-    pub compared_members: Option<u64>,
+    /// Sentences about what vml built and was then compared with the state.
+    pub compared: Vec<String>,
 }
 
 /// Runs the comparison `runs` times below `work`.
@@ -30,10 +33,9 @@ pub struct Outcome {
 /// # Errors
 /// When a tool fails, or vml builds anything but what was saved.
 pub fn run(tools: &[Box<dyn Tool>], corpus: &Corpus, runs: usize, work: &Path) -> Result<Outcome> {
-    let mount = work.join("tree");
-    fs::create_dir_all(&mount).with_context(|| format!("cannot make {}", mount.display()))?;
-    let states = STATES.iter().map(|state| contents(&corpus.state(state))).collect::<Result<Vec<_>>>()?;
-    let mut outcome = Outcome { results: Results::default(), states, compared_members: None };
+    let mount = mount_point(corpus.kind(), work)?;
+    let states = corpus.states().iter().map(|state| corpus.contents(state)).collect::<Result<Vec<_>>>()?;
+    let mut outcome = Outcome { kind: corpus.kind(), results: Results::default(), states, compared: Vec::new() };
     for run in 0..runs {
         let places: Vec<PathBuf> = tools.iter().map(|tool| work.join(tool.name())).collect();
         for (tool, place) in tools.iter().zip(&places) {
@@ -43,11 +45,14 @@ pub fn run(tools: &[Box<dyn Tool>], corpus: &Corpus, runs: usize, work: &Path) -
             }
         }
         let mut turn = run;
-        for (number, state) in STATES.iter().enumerate() {
+        for (number, state) in corpus.states().iter().enumerate() {
             let _mounted = Mounted::new(&corpus.state(state), &mount)?;
             for i in order(tools.len(), turn) {
                 let (tool, place) = (tools[i].as_ref(), &places[i]);
-                warm(&mount)?;
+                for command in tool.prepare(place, &mount, state) {
+                    measure(command, work)?;
+                }
+                corpus.warm(&mount)?;
                 let measured = measure(tool.save(place, &mount, state), work)?;
                 outcome.results.add(tool.name(), Step::Save(number), measured);
                 outcome.results.add_size(tool.name(), number, contents(&repository(place))?.bytes);
@@ -56,7 +61,7 @@ pub fn run(tools: &[Box<dyn Tool>], corpus: &Corpus, runs: usize, work: &Path) -
             turn += 1;
             if *state == AGAIN {
                 for i in order(tools.len(), turn) {
-                    warm(&mount)?;
+                    corpus.warm(&mount)?;
                     let again = format!("{state}-again");
                     outcome.results.add(tools[i].name(), Step::SaveAgain, measure(tools[i].save(&places[i], &mount, &again), work)?);
                 }
@@ -74,6 +79,16 @@ pub fn run(tools: &[Box<dyn Tool>], corpus: &Corpus, runs: usize, work: &Path) -
     Ok(outcome)
 }
 
+/// What states are mounted on: a mount of a file needs a file.
+fn mount_point(kind: Kind, work: &Path) -> Result<PathBuf> {
+    let (mount, made) = match kind {
+        Kind::Trees => (work.join("tree"), fs::create_dir_all(work.join("tree"))),
+        Kind::Images => (work.join("disk.raw"), fs::write(work.join("disk.raw"), "")),
+    };
+    made.with_context(|| format!("cannot make {}", mount.display()))?;
+    Ok(mount)
+}
+
 /// Builds one state with every tool and with `cp -a`, each into a fresh directory.
 fn build_all(
     tools: &[Box<dyn Tool>],
@@ -85,36 +100,67 @@ fn build_all(
     outcome: &mut Outcome,
 ) -> Result<()> {
     let built = corpus.state(BUILT);
-    let position = STATES.iter().position(|state| *state == BUILT).context("the built state is one of the states")?;
-    let later = STATES.len() - 1 - position;
+    let position = corpus.states().iter().position(|state| *state == BUILT).context("the built state is one of the states")?;
+    let later = corpus.states().len() - 1 - position;
     let target = work.join("built");
     // The number after the last tool stands for the floor.
     for i in order(tools.len() + 1, turn) {
-        let (name, command) = match tools.get(i) {
-            Some(tool) => {
-                fs::create_dir(&target).with_context(|| format!("cannot make {}", target.display()))?;
-                (tool.name(), tool.build(&places[i], BUILT, later, &target))
-            }
+        let (name, builds) = match tools.get(i) {
+            Some(tool) => (tool.name(), tool.builds(&places[i], BUILT, later, &target)),
             None => {
-                warm(&built)?;
+                corpus.warm(&built)?;
                 let mut copy = Command::new("cp");
-                copy.arg("-a").arg(&built).arg(&target);
-                (FLOOR, copy)
+                copy.arg("-a").arg(&built).arg(target.join("copy"));
+                (FLOOR, vec![(Step::Build, copy)])
             }
         };
-        let measured = measure(command, work)?;
-        eprintln!("{name} builds {BUILT} in {:.2} s", measured.wall_s);
-        outcome.results.add(name, Step::Build, measured);
-        if compare && name == "vml" {
-            let comparison = compare_directories(&built, &target, CompareOptions { owners: true, holes: true })?;
+        for (step, command) in builds {
+            fs::create_dir(&target).with_context(|| format!("cannot make {}", target.display()))?;
+            let measured = measure(command, work)?;
+            eprintln!("{name}: {} in {:.2} s", step.title(), measured.wall_s);
+            outcome.results.add(name, step, measured);
+            outcome.results.add_written(name, step, allocated(&target)?);
+            if compare && name == "vml" {
+                outcome.compared.push(verify(corpus.kind(), &built, &target, work)?);
+            }
+            fs::remove_dir_all(&target).with_context(|| format!("cannot remove {}", target.display()))?;
+        }
+    }
+    Ok(())
+}
+
+/// What the files below `dir` take on their file system.
+fn allocated(dir: &Path) -> Result<u64> {
+    let mut bytes = 0;
+    walk(dir, &mut |_, metadata| {
+        bytes += metadata.blocks() * 512;
+        Ok(())
+    })?;
+    Ok(bytes)
+}
+
+/// Compares what vml built in `target` with the state; a sentence about it.
+fn verify(kind: Kind, state: &Path, target: &Path, work: &Path) -> Result<String> {
+    match kind {
+        Kind::Trees => {
+            let comparison = compare_directories(state, target, CompareOptions { owners: true, holes: true })?;
             if let Some(first) = comparison.differences.first() {
                 bail!("vml built {BUILT} with {} differences, the first one: {first}", comparison.differences.len());
             }
-            outcome.compared_members = Some(comparison.members_count);
+            let members = comparison.members_count;
+            Ok(format!("The tree that vml built in the first run was compared with the state: {members} members are equal."))
         }
-        fs::remove_dir_all(&target).with_context(|| format!("cannot remove {}", target.display()))?;
+        Kind::Images => {
+            let format = if target.join("disk.raw").exists() { "raw" } else { "qcow2" };
+            let image = target.join("disk").with_extension(format);
+            let mut compare = Command::new("qemu-img");
+            compare.args(["compare", "-f", "raw", "-F", format]).arg(state).arg(image);
+            measure(compare, work).with_context(|| format!("vml built {BUILT} as {format} otherwise than it was saved"))?;
+            Ok(format!(
+                "The {format} image that vml built in the first run was compared with the state by `qemu-img compare`: it is equal."
+            ))
+        }
     }
-    Ok(())
 }
 
 /// The numbers below `count`, beginning with `turn` modulo `count`.

@@ -17,6 +17,15 @@ pub struct Verdict {
 }
 
 impl Verdict {
+    /// One of both numbers, with as many digits as it takes.
+    pub fn number(&self, value: f64) -> String {
+        match self.unit {
+            "" if self.goal < 0.1 => format!("{value:.4}"),
+            "" => format!("{value:.2}"),
+            unit => format!("{value:.0}{unit}"),
+        }
+    }
+
     /// "met", "not met" with by how much, or "not measured".
     pub fn word(&self) -> String {
         match self.measured {
@@ -27,16 +36,22 @@ impl Verdict {
     }
 }
 
-/// Every goal of the comparison.
+/// A ratio of median times.
+pub fn time(results: &Results, step: Step, peer: &str, goal: f64) -> Verdict {
+    let measured = results.wall("vml", step).zip(results.wall(peer, step)).map(|(vml, peer)| vml / peer);
+    Verdict { what: format!("{}: time, vml / {peer}", step.title()), goal, measured, unit: "" }
+}
+
+/// The peak memory of all vml's commands.
+pub fn peak(results: &Results) -> Verdict {
+    let measured = results.peak("vml").map(|bytes| bytes as f64 / f64::from(1 << 20));
+    Verdict { what: "peak memory of any vml command".to_owned(), goal: 256.0, measured, unit: " MiB" }
+}
+
+/// Every goal of the comparison of trees.
 pub fn verdicts(results: &Results) -> Vec<Verdict> {
     let last = STATES.len() - 1;
-    let ratio = |step: Step, peer: &str| Some(results.wall("vml", step)? / results.wall(peer, step)?);
-    let time = |step: Step, peer: &str, goal| Verdict {
-        what: format!("{}: time, vml / {peer}", step.title()),
-        goal,
-        measured: ratio(step, peer),
-        unit: "",
-    };
+    let time = |step, peer, goal| time(results, step, peer, goal);
     vec![
         time(Step::Save(0), "restic", 0.5),
         time(Step::Save(1), "restic", 0.5),
@@ -49,12 +64,7 @@ pub fn verdicts(results: &Results) -> Vec<Verdict> {
             measured: results.size("vml", last).zip(results.size("restic", last)).map(|(vml, restic)| vml / restic),
             unit: "",
         },
-        Verdict {
-            what: "peak memory of any vml command".to_owned(),
-            goal: 256.0,
-            measured: results.peak("vml").map(|bytes| bytes as f64 / f64::from(1 << 20)),
-            unit: " MiB",
-        },
+        peak(results),
     ]
 }
 
@@ -76,5 +86,9 @@ mod tests {
         assert_eq!(words[1], "not measured");
         assert_eq!(words[4], "**not met**, 8 % above");
         assert_eq!(words[6], "met");
+        let numbers = verdicts(&results).into_iter().map(|verdict| verdict.number(verdict.measured.unwrap_or(verdict.goal)));
+        assert_eq!(numbers.collect::<Vec<_>>()[4..], ["1.40", "0.82", "100 MiB"]);
+        let small = Verdict { what: String::new(), goal: 0.01, measured: Some(0.00149), unit: "" };
+        assert_eq!(small.number(0.00149), "0.0015");
     }
 }

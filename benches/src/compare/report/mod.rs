@@ -1,10 +1,10 @@
 //! The tables of the page, and the JSON; pure functions of what was measured.
 
-use super::corpus::STATES;
+use super::corpus::{Kind, STATES};
 use super::machine::Machine;
 use super::results::{FLOOR, Results, Spread, Step};
 use super::run::Outcome;
-use super::verdict::verdicts;
+use super::verdict::Verdict;
 use serde_json::{Value, json};
 
 /// A tool as the page tells of it.
@@ -20,7 +20,21 @@ pub struct ToolInfo {
     pub guarantees: &'static str,
 }
 
-const MIB: f64 = 1_048_576.0;
+/// How everything was measured.
+#[derive(Debug, Clone)]
+pub struct Setting {
+    /// On what.
+    pub machine: Machine,
+    /// With what.
+    pub tools: Vec<ToolInfo>,
+    /// How often.
+    pub runs: u16,
+    /// Whether repositories and what was built are in memory.
+    pub in_memory: bool,
+}
+
+/// Bytes of a MiB.
+pub const MIB: f64 = 1_048_576.0;
 
 /// One line about the machine.
 pub fn machine_line(machine: &Machine) -> String {
@@ -33,66 +47,74 @@ pub fn machine_line(machine: &Machine) -> String {
     )
 }
 
-/// The whole block of the comparison.
-pub fn markdown(machine: &Machine, tools: &[ToolInfo], runs: u16, in_memory: bool, outcome: &Outcome) -> String {
-    let place = if in_memory { "in memory (tmpfs)" } else { "on a file system that is not in memory: its writing is part of the times" };
+/// The whole block of a comparison: `columns` are further ones in the table of sizes, `more` further tables.
+pub fn markdown(setting: &Setting, outcome: &Outcome, goals: &[Verdict], columns: &[&str], more: &str) -> String {
+    let place =
+        if setting.in_memory { "in memory (tmpfs)" } else { "on a file system that is not in memory: its writing is part of the times" };
+    let built = if outcome.kind == Kind::Trees { "trees" } else { "images" };
     let mut text = format!(
-        "{} Repositories and built trees {place}; medians of {runs} runs, smallest to largest in brackets.\n\n",
-        machine_line(machine)
+        "{} Repositories and built {built} {place}; {}.\n\n",
+        machine_line(&setting.machine),
+        if setting.runs == 1 { "one run".to_owned() } else { format!("medians of {} runs, smallest to largest in brackets", setting.runs) }
     );
-    let names: Vec<&str> = tools.iter().map(|tool| tool.name).collect();
-    text.push_str(&goals(&outcome.results));
+    let names: Vec<&str> = setting.tools.iter().map(|tool| tool.name).collect();
+    text.push_str(&goals_table(goals));
     text.push_str("\n### Wall time, seconds\n\n");
-    text.push_str(&times(&outcome.results, &names));
+    text.push_str(&times(outcome, &names));
     text.push_str("\n### CPU time, seconds of user and system\n\n");
-    text.push_str(&field(&outcome.results, &names, |spread| format!("{:.2}", spread.median), |measured| measured.cpu_s));
+    text.push_str(&field(outcome, &names, |spread| format!("{:.2}", spread.median), |measured| measured.cpu_s));
     text.push_str("\n### Peak resident memory, MiB\n\n");
-    text.push_str(&field(&outcome.results, &names, |spread| format!("{:.0}", spread.max), |measured| measured.peak_bytes as f64 / MIB));
+    text.push_str(&field(outcome, &names, |spread| format!("{:.0}", spread.max), |measured| measured.peak_bytes as f64 / MIB));
     text.push_str("\n### Repository after each state, MiB\n\n");
-    text.push_str(&sizes(outcome, &names));
-    if let Some(members) = outcome.compared_members {
-        text.push_str(&format!("\nThe tree that vml built in the first run was compared with the state: {members} members are equal.\n"));
+    text.push_str(&sizes(outcome, &[&names, columns].concat()));
+    text.push_str(more);
+    if !outcome.compared.is_empty() {
+        text.push_str(&format!("\n{}\n", outcome.compared.join(" ")));
     }
     text.push_str("\n### Versions and settings\n\n");
-    for tool in tools {
+    for tool in &setting.tools {
         text.push_str(&format!("- **{}** ({}): {}. {}\n", tool.name, tool.version, tool.settings, tool.guarantees));
     }
     text
 }
 
-fn goals(results: &Results) -> String {
+fn goals_table(goals: &[Verdict]) -> String {
     let mut text = "| goal | at most | measured | |\n|---|---:|---:|---|\n".to_owned();
-    for verdict in verdicts(results) {
-        let number = |value: f64| if verdict.unit.is_empty() { format!("{value:.2}") } else { format!("{value:.0}{}", verdict.unit) };
-        let measured = verdict.measured.map_or("–".to_owned(), number);
-        text.push_str(&format!("| {} | {} | {measured} | {} |\n", verdict.what, number(verdict.goal), verdict.word()));
+    for verdict in goals {
+        let measured = verdict.measured.map_or("–".to_owned(), |value| verdict.number(value));
+        text.push_str(&format!("| {} | {} | {measured} | {} |\n", verdict.what, verdict.number(verdict.goal), verdict.word()));
     }
     text
 }
 
-fn steps() -> Vec<Step> {
+/// The rows of tables.
+fn steps(outcome: &Outcome) -> Vec<Step> {
     let mut steps: Vec<Step> = Vec::new();
-    for (number, state) in STATES.iter().enumerate() {
+    for (number, state) in STATES.iter().enumerate().take(outcome.states.len()) {
         steps.push(Step::Save(number));
         if *state == super::corpus::AGAIN {
             steps.push(Step::SaveAgain);
         }
     }
-    steps.extend([Step::Build, Step::List]);
+    steps.push(Step::Build);
+    steps.extend(Some(Step::Overlay).filter(|step| outcome.results.has(*step)));
+    steps.push(Step::List);
     steps
 }
 
-fn head(first: &str, columns: &[String]) -> String {
+/// The head of a table of numbers.
+pub fn head(first: &str, columns: &[String]) -> String {
     format!("| {first} | {} |\n|---|{}\n", columns.join(" | "), "---:|".repeat(columns.len()))
 }
 
 /// Wall times, and for every other tool how vml's compares.
-fn times(results: &Results, names: &[&str]) -> String {
+fn times(outcome: &Outcome, names: &[&str]) -> String {
+    let results = &outcome.results;
     let others: Vec<&str> = names.iter().copied().filter(|name| *name != "vml").chain([FLOOR]).collect();
     let mut columns: Vec<String> = names.iter().map(ToString::to_string).chain([FLOOR.to_owned()]).collect();
     columns.extend(others.iter().map(|other| format!("vml / {other}")));
     let mut text = head("", &columns);
-    for step in steps() {
+    for step in steps(outcome) {
         let mut cells: Vec<String> = names.iter().copied().chain([FLOOR]).map(|name| spread_cell(results, name, step)).collect();
         for other in &others {
             let ratio = results.wall("vml", step).zip(results.wall(other, step)).map(|(vml, other)| vml / other);
@@ -111,14 +133,14 @@ fn spread_cell(results: &Results, name: &str, step: Step) -> String {
 }
 
 fn field(
-    results: &Results,
+    outcome: &Outcome,
     names: &[&str],
     show: impl Fn(Spread) -> String,
     of: impl Fn(&super::measure::Measured) -> f64 + Copy,
 ) -> String {
     let mut text = head("", &names.iter().map(ToString::to_string).collect::<Vec<_>>());
-    for step in steps() {
-        let cells: Vec<String> = names.iter().map(|name| results.spread(name, step, of).map_or(String::new(), &show)).collect();
+    for step in steps(outcome) {
+        let cells: Vec<String> = names.iter().map(|name| outcome.results.spread(name, step, of).map_or(String::new(), &show)).collect();
         text.push_str(&format!("| {} | {} |\n", step.title(), cells.join(" | ")));
     }
     text
@@ -126,7 +148,10 @@ fn field(
 
 fn sizes(outcome: &Outcome, names: &[&str]) -> String {
     let results = &outcome.results;
-    let mut columns = vec!["files".to_owned(), "MiB in them".to_owned()];
+    let mut columns = match outcome.kind {
+        Kind::Trees => ["files", "MiB in them"].map(str::to_owned).to_vec(),
+        Kind::Images => ["images", "MiB of data in it"].map(str::to_owned).to_vec(),
+    };
     columns.extend(names.iter().map(ToString::to_string));
     columns.push("vml / restic".to_owned());
     let mut text = head("after", &columns);
@@ -141,12 +166,13 @@ fn sizes(outcome: &Outcome, names: &[&str]) -> String {
 }
 
 /// Every number and fact.
-pub fn to_json(machine: &Machine, tools: &[ToolInfo], runs: u16, outcome: &Outcome) -> Value {
-    let tools: Vec<Value> = tools
+pub fn to_json(setting: &Setting, outcome: &Outcome, goals: &[Verdict]) -> Value {
+    let tools: Vec<Value> = setting
+        .tools
         .iter()
         .map(|tool| json!({ "name": tool.name, "version": tool.version, "settings": tool.settings, "guarantees": tool.guarantees }))
         .collect();
-    let goals: Vec<Value> = verdicts(&outcome.results)
+    let goals: Vec<Value> = goals
         .iter()
         .map(|verdict| {
             json!({
@@ -163,12 +189,12 @@ pub fn to_json(machine: &Machine, tools: &[ToolInfo], runs: u16, outcome: &Outco
         .map(|(state, contents)| json!({ "name": state, "files": contents.files, "bytes": contents.bytes }))
         .collect();
     json!({
-        "machine": machine_json(machine),
-        "runs": runs,
+        "machine": machine_json(&setting.machine),
+        "runs": setting.runs,
         "tools": tools,
         "states": states,
         "goals": goals,
-        "compared_members": outcome.compared_members,
+        "compared": outcome.compared,
         "results": outcome.results.to_json(),
     })
 }

@@ -35,7 +35,7 @@ impl Tool for Borg {
 
     fn settings(&self) -> &'static str {
         "`borg init --encryption=none`, `borg create --compression zstd,3`, default files cache (`ctime,size,inode`), caches beside the \
-         repository"
+         repository, `borg extract --sparse`"
     }
 
     fn guarantees(&self) -> &'static str {
@@ -57,7 +57,7 @@ impl Tool for Borg {
 
     fn build(&self, place: &Path, name: &str, _later: usize, target: &Path) -> Command {
         let mut extract = self.command(place);
-        extract.args(["extract", &format!("::{name}")]).current_dir(target);
+        extract.args(["extract", "--sparse", &format!("::{name}")]).current_dir(target);
         extract
     }
 

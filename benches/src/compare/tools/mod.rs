@@ -6,12 +6,13 @@ mod rustic;
 mod vml;
 
 use super::options::Options;
+use super::results::Step;
 use anyhow::{Context as _, Result};
 use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-pub use vml::{Vml, locate as locate_vml};
+pub use vml::{BASE, DiskVml, Vml, disk, locate as locate_vml};
 
 /// A program that stores states of directories.
 ///
@@ -27,10 +28,18 @@ pub trait Tool {
     fn guarantees(&self) -> &'static str;
     /// The commands that make a repository for the tree at `mount`, before anything is measured.
     fn init(&self, place: &Path, mount: &Path) -> Vec<Command>;
+    /// What must be done before the state `name` is saved, without being measured.
+    fn prepare(&self, _place: &Path, _mount: &Path, _name: &str) -> Vec<Command> {
+        Vec::new()
+    }
     /// Saves what is at `mount` under a name that is not taken.
     fn save(&self, place: &Path, mount: &Path, name: &str) -> Command;
     /// Builds the state saved under `name`, after which `later` more were saved, in the empty directory `target`.
     fn build(&self, place: &Path, name: &str, later: usize, target: &Path) -> Command;
+    /// All builds that are measured, each into an empty directory `target`.
+    fn builds(&self, place: &Path, name: &str, later: usize, target: &Path) -> Vec<(Step, Command)> {
+        vec![(Step::Build, self.build(place, name, later, target))]
+    }
     /// Lists what was saved.
     fn list(&self, place: &Path) -> Command;
 }
@@ -59,15 +68,15 @@ fn command(program: &Path, place: &Path) -> Command {
     command
 }
 
-/// The tools that were asked for and are there. Each one that is missing is named with how to get it.
+/// The tools that were asked for and are there, `vml` as it is made of its program. Each one that is missing is named with how to get it.
 ///
 /// # Errors
 /// When vml cannot be built.
-pub fn find(options: &Options) -> Result<Vec<Box<dyn Tool>>> {
+pub fn find(options: &Options, vml: &dyn Fn(Vml) -> Box<dyn Tool>) -> Result<Vec<Box<dyn Tool>>> {
     let mut tools: Vec<Box<dyn Tool>> = Vec::new();
     for name in &options.tools {
         let found = match name.as_str() {
-            "vml" => Some(Box::new(Vml::new(locate_vml(options)?)) as Box<dyn Tool>),
+            "vml" => Some(vml(Vml::new(locate_vml(options)?))),
             "restic" => in_path("restic").map(|program| Box::new(restic::Restic::new(program)) as Box<dyn Tool>),
             "borg" => in_path("borg").map(|program| Box::new(borg::Borg::new(program)) as Box<dyn Tool>),
             _ => {

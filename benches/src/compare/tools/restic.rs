@@ -7,11 +7,15 @@ use std::process::Command;
 /// The `restic` program.
 pub(super) struct Restic {
     program: PathBuf,
+    /// Versions from 0.15 on can restore holes.
+    sparse: bool,
 }
 
 impl Restic {
     pub(super) fn new(program: PathBuf) -> Self {
-        Self { program }
+        let help = Command::new(&program).args(["restore", "--help"]).output();
+        let sparse = help.is_ok_and(|help| String::from_utf8_lossy(&help.stdout).contains("--sparse"));
+        Self { program, sparse }
     }
 
     fn command(&self, place: &Path) -> Command {
@@ -31,7 +35,8 @@ impl Tool for Restic {
     }
 
     fn settings(&self) -> &'static str {
-        "`restic init --repository-version 2`, default compression (`auto`), cache beside the repository"
+        "`restic init --repository-version 2`, default compression (`auto`), cache beside the repository, restored with `--sparse` where it \
+         has that (from 0.15 on)"
     }
 
     fn guarantees(&self) -> &'static str {
@@ -54,6 +59,9 @@ impl Tool for Restic {
     fn build(&self, place: &Path, name: &str, _later: usize, target: &Path) -> Command {
         let mut restore = self.command(place);
         restore.args(["restore", "latest", "--quiet", "--tag", name, "--target"]).arg(target);
+        if self.sparse {
+            restore.arg("--sparse");
+        }
         restore
     }
 

@@ -1,14 +1,23 @@
 //! VML itself.
 
 use super::{Tool, command, repository};
+use crate::compare::corpus::STATES;
 use crate::compare::options::Options;
+use crate::compare::results::Step;
 use anyhow::{Context as _, Result, bail};
 use std::env;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The area's name in every repository.
 pub const AREA: &str = "work";
+
+/// The base's name where there is one.
+pub const BASE: &str = "guest@1";
+
+const GUARANTEES: &str = "save: every frame is decompressed and compared with its chunks' BLAKE3 before its pack is published. build: every \
+                          chunk is compared with its BLAKE3. Nothing is encrypted.";
 
 /// The `vml` program.
 #[derive(Debug, Clone)]
@@ -71,8 +80,7 @@ impl Tool for Vml {
     }
 
     fn guarantees(&self) -> &'static str {
-        "save: every frame is decompressed and compared with its chunks' BLAKE3 before its pack is published. build: every chunk is \
-         compared with its BLAKE3. Nothing is encrypted."
+        GUARANTEES
     }
 
     fn init(&self, place: &Path, mount: &Path) -> Vec<Command> {
@@ -99,4 +107,78 @@ impl Tool for Vml {
         log.arg("log");
         log
     }
+}
+
+/// `vml` with disks: the first state is a base, and stays where it is, so that overlays can be built on it.
+pub struct DiskVml {
+    /// The program.
+    pub vml: Vml,
+    /// The first state's image.
+    pub base_image: PathBuf,
+}
+
+impl Tool for DiskVml {
+    fn name(&self) -> &'static str {
+        self.vml.name()
+    }
+
+    fn program(&self) -> &Path {
+        self.vml.program()
+    }
+
+    fn settings(&self) -> &'static str {
+        "`vml init` with its defaults; the first state by `vml base add guest@1 --disk …`, the others by `vml area add … --base guest@1 \
+         --disk …` and `vml save`; built with `--format raw` and `--format overlay`"
+    }
+
+    fn guarantees(&self) -> &'static str {
+        GUARANTEES
+    }
+
+    fn init(&self, place: &Path, _mount: &Path) -> Vec<Command> {
+        let mut init = self.vml.command(place);
+        init.arg("init");
+        vec![init]
+    }
+
+    fn prepare(&self, place: &Path, mount: &Path, name: &str) -> Vec<Command> {
+        if name != STATES[1] {
+            return Vec::new();
+        }
+        let mut area = self.vml.command(place);
+        area.args(["area", "add", AREA, "--base", BASE, "--disk"]).arg(disk(mount));
+        vec![area]
+    }
+
+    fn save(&self, place: &Path, mount: &Path, name: &str) -> Command {
+        if name != STATES[0] {
+            return self.vml.save(place, mount, name);
+        }
+        let mut base = self.vml.command(place);
+        base.args(["base", "add", BASE, "-m", name, "--disk"]).arg(disk(&self.base_image));
+        base
+    }
+
+    fn build(&self, place: &Path, name: &str, later: usize, target: &Path) -> Command {
+        let mut build = self.vml.build(place, name, later, target);
+        build.args(["--format", "raw"]);
+        build
+    }
+
+    fn builds(&self, place: &Path, name: &str, later: usize, target: &Path) -> Vec<(Step, Command)> {
+        let mut overlay = self.vml.build(place, name, later, target);
+        overlay.args(["--format", "overlay"]);
+        vec![(Step::Build, self.build(place, name, later, target)), (Step::Overlay, overlay)]
+    }
+
+    fn list(&self, place: &Path) -> Command {
+        self.vml.list(place)
+    }
+}
+
+/// A disk of the same name, whatever its image is called.
+pub fn disk(image: &Path) -> OsString {
+    let mut text = OsString::from("disk=");
+    text.push(image);
+    text
 }
