@@ -40,6 +40,7 @@ fn save(repository: &Repository, path: &Path) -> Saved {
         tree: Some(SaveTree { path, exclude: &exclude, one_file_system: false, users: &[], groups: &[] }),
         disks: &[],
         machine: None,
+        memory: None,
         add_parts: false,
         base: None,
         author: "bench",

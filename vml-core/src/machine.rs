@@ -81,6 +81,8 @@ pub struct Description {
     pub bytes: Vec<u8>,
     /// Its disks.
     pub disks: Vec<MachineDisk>,
+    /// Where images that these name may lie, besides their own folders.
+    pub allowed_dirs: Vec<PathBuf>,
     /// Bytes of memory.
     pub memory_bytes: u64,
     /// What else is worth knowing in an entry.
@@ -218,6 +220,18 @@ pub trait LiveMemory {
     /// # Errors
     /// What the hypervisor or `held` says.
     fn save(&self, to: &Path, held: &mut dyn FnMut() -> Result<()>) -> Result<SavedMemory>;
+
+    /// The memory of a suspended machine.
+    ///
+    /// # Errors
+    /// `InvalidInput` when it is not suspended.
+    fn suspended(&self) -> Result<(PathBuf, SavedMemory)>;
+
+    /// Makes a machine that is off a suspended one, with a memory that `write` puts into a new file.
+    ///
+    /// # Errors
+    /// `InvalidInput` when the machine is not off; else what `write` says.
+    fn put(&self, facts: &[Fact], write: &mut dyn FnMut(&Path) -> Result<()>) -> Result<()>;
 
     /// Why memory that was saved with these facts cannot be resumed here.
     ///

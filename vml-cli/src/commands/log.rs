@@ -161,6 +161,10 @@ pub fn show(context: &Context, args: &EntryArgs) -> Result<Outcome> {
     if let Some(machine) = entry.machine() {
         row("machine", &format!("{}, {}", human::printable(&machine.name), human::size(machine.bytes.len() as u64)))?;
     }
+    if let Some(memory) = entry.memory() {
+        let (data, len) = (human::size(memory.stats.data_bytes), human::size(memory.recipe.len));
+        row("memory", &format!("{data} of {len}, as {}", human::printable(&memory.format)))?;
+    }
     let cost = &entry.cost;
     row(
         "cost",

@@ -89,6 +89,7 @@ pub fn save(context: &Context, what: &What<'_>) -> Result<Outcome> {
         }),
         disks: &disks::requests(&open),
         machine: what.machine.map(disks::machine).transpose()?,
+        memory: None,
         add_parts: true,
         base,
         author: &settings::author(),

@@ -3,7 +3,7 @@
 use super::human;
 use serde_json::{Value, json};
 use vml_core::Problem;
-use vml_core::entry::{DiskPart, Entry, EntryId, EntryKind, Note, Part};
+use vml_core::entry::{DiskPart, Entry, EntryId, EntryKind, Fact, Note, Part};
 use vml_core::tree::{ChangeKind, LeftOut, LeftOutReason, Node, NodeKind};
 
 /// A path as text; when it is no UTF-8, also its bytes.
@@ -69,6 +69,13 @@ pub fn entry(id: &EntryId, entry: &Entry) -> Value {
             }),
             Part::Disk(disk) => self::disk(disk),
             Part::Machine(machine) => json!({ "kind": "machine", "name": machine.name, "bytes": machine.bytes.len() }),
+            Part::Memory(memory) => json!({
+                "kind": "memory",
+                "format": memory.format,
+                "bytes": memory.recipe.len,
+                "data_bytes": memory.stats.data_bytes,
+                "facts": facts(&memory.facts),
+            }),
         })
         .collect();
     json!({
@@ -90,8 +97,12 @@ pub fn entry(id: &EntryId, entry: &Entry) -> Value {
             "stored_bytes": entry.cost.stored_bytes,
             "elapsed_ms": entry.cost.elapsed_ms,
         },
-        "facts": entry.facts.iter().map(|fact| (fact.name.clone(), json!(fact.value))).collect::<serde_json::Map<_, _>>(),
+        "facts": facts(&entry.facts),
     })
+}
+
+fn facts(facts: &[Fact]) -> Value {
+    facts.iter().map(|fact| (fact.name.clone(), json!(fact.value))).collect::<serde_json::Map<_, _>>().into()
 }
 
 /// A note.

@@ -136,6 +136,19 @@ pub struct MachinePart {
     pub bytes: Vec<u8>,
 }
 
+/// The memory of a machine that was running, at the moment of its disks.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct MemoryPart {
+    /// The layout of its file, for example `qemu-mapped-ram`.
+    pub format: String,
+    /// What rebuilds the file.
+    pub recipe: Recipe,
+    /// Numbers.
+    pub stats: DiskStats,
+    /// What is needed to resume it.
+    pub facts: Vec<Fact>,
+}
+
 /// Longest description of a machine, in bytes.
 pub const MACHINE_MAX_LEN: usize = 1 << 20;
 
@@ -148,6 +161,8 @@ pub enum Part {
     Disk(Box<DiskPart>),
     /// A description of the machine.
     Machine(MachinePart),
+    /// Its memory.
+    Memory(Box<MemoryPart>),
 }
 
 impl Part {
@@ -164,6 +179,7 @@ impl Part {
             Self::Disk(disk) => disk.recipe.check().and_then(|()| check_part_name(&disk.name)),
             // A file of this name is written when the entry is built.
             Self::Machine(machine) => check_part_name(&machine.name),
+            Self::Memory(memory) => memory.recipe.check(),
         }
     }
 }
@@ -236,6 +252,11 @@ impl Entry {
     /// The description of its machine, if it has one.
     pub fn machine(&self) -> Option<&MachinePart> {
         self.parts.iter().find_map(|part| if let Part::Machine(machine) = part { Some(machine) } else { None })
+    }
+
+    /// Its memory, if it has one.
+    pub fn memory(&self) -> Option<&MemoryPart> {
+        self.parts.iter().find_map(|part| if let Part::Memory(memory) = part { Some(memory.as_ref()) } else { None })
     }
 
     /// The area's name, or the base's `name@version`.

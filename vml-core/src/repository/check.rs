@@ -68,6 +68,9 @@ impl Repository {
                     for disk in entry.disks() {
                         walk.stream(id, &format!("disk {}", disk.name), &disk.recipe, &counter);
                     }
+                    if let Some(memory) = entry.memory() {
+                        walk.stream(id, "memory", &memory.recipe, &counter);
+                    }
                 }
                 Err(error) => counter.problem(Problem { subject: format!("entry {}", id.short()), message: describe(&error) }),
             }

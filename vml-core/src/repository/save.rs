@@ -41,6 +41,16 @@ pub struct SaveDisk<'a> {
     pub shown: &'a [ShownDisk],
 }
 
+/// A machine's memory to save.
+pub struct SaveMemory<'a> {
+    /// The layout of its file.
+    pub format: &'a str,
+    /// The file.
+    pub file: &'a dyn Disk,
+    /// What is needed to resume it.
+    pub facts: &'a [Fact],
+}
+
 /// An image, with those below it, that shows a saved disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ShownDisk {
@@ -62,6 +72,8 @@ pub struct SaveRequest<'a> {
     pub disks: &'a [SaveDisk<'a>],
     /// A description of the machine, if there is one.
     pub machine: Option<MachinePart>,
+    /// Its memory, at the moment of its disks, if it was running.
+    pub memory: Option<SaveMemory<'a>>,
     /// Whether a base that exists is given the parts that it does not have yet; without it, it is taken.
     pub add_parts: bool,
     /// The base it is relative to.
@@ -154,6 +166,10 @@ impl Repository {
             parts.push(Part::Disk(Box::new(part.map_err(|error| error.context(format!("cannot save the disk {}", disk.name)))?)));
         }
         parts.extend(request.machine.map(Part::Machine));
+        if let Some(memory) = &request.memory {
+            let part = self.save_memory(&writer, memory, monitor);
+            parts.push(Part::Memory(Box::new(part.map_err(|error| error.context("cannot save the memory"))?)));
+        }
         parts.extend(kept);
         let stats = writer.finish()?;
         let entry = Entry {
@@ -225,6 +241,7 @@ fn parts_to_keep(base: &Entry, request: &SaveRequest<'_>, name: &str) -> Result<
         let what = match part {
             Part::Tree(_) if request.tree.is_some() => "a tree".to_owned(),
             Part::Disk(disk) if request.disks.iter().any(|new| new.name == disk.name) => format!("a disk {}", disk.name),
+            Part::Memory(_) if request.memory.is_some() => "a memory".to_owned(),
             Part::Machine(_) if request.machine.is_some() => "a machine's description".to_owned(),
             _ => continue,
         };

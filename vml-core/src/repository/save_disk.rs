@@ -5,18 +5,21 @@
 //! stands for them. Files are known by device, inode, length and times; one that changed just before it was saved is not
 //! relied on.
 
-use super::{Repository, SaveDisk};
+use super::{Repository, SaveDisk, SaveMemory};
 use crate::disk::{DiskCaptureOptions, KnownDisk, Layer, capture_disk, changed_above};
-use crate::entry::{DiskPart, Entry, EntryId, VolumePart};
+use crate::entry::{DiskPart, Entry, EntryId, MemoryPart, VolumePart};
 use crate::monitor::Monitor;
 use crate::tree::Timestamp;
 use crate::volume;
 use std::borrow::Cow;
 use std::ops::Range;
-use vml_chunk::{Error, ErrorKind, Result, StoreWriter};
+use vml_chunk::{ChunkerParams, Error, ErrorKind, Result, StoreWriter};
 
 /// Longest time for which a file system may give two changes the same time.
 const TICK_NS: i128 = 50_000_000;
+
+/// Bytes of a page of memory.
+const PAGE_LEN: u32 = 4096;
 
 /// Most file runs that guide where a disk is cut: 64 MiB of memory.
 const RUNS_MAX: usize = 4 << 20;
@@ -60,6 +63,21 @@ impl Repository {
             stats: captured.stats,
             layers: if racy { Vec::new() } else { disk.layers().to_vec() },
             volumes: volumes.iter().map(volume_part).collect(),
+        })
+    }
+}
+
+impl Repository {
+    /// Memory is chunked by page: pages stay where they are while what is in them comes and goes.
+    pub(super) fn save_memory(&self, writer: &StoreWriter<'_>, request: &SaveMemory<'_>, monitor: &dyn Monitor) -> Result<MemoryPart> {
+        let options = DiskCaptureOptions { known: None, runs: &[], threads: self.options.threads };
+        let chunker = ChunkerParams::Fixed { len: PAGE_LEN }.build()?;
+        let captured = capture_disk(writer, chunker.as_ref(), request.file, &options, monitor)?;
+        Ok(MemoryPart {
+            format: request.format.to_owned(),
+            recipe: captured.recipe,
+            stats: captured.stats,
+            facts: request.facts.to_vec(),
         })
     }
 }

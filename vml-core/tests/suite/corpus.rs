@@ -27,6 +27,7 @@ fn corpus_states_are_built_back_equal_in_everything() {
             tree: Some(SaveTree { path: &tree, exclude: &Exclude::default(), one_file_system: false, users: &[], groups: &[] }),
             disks: &[],
             machine: None,
+            memory: None,
             add_parts: false,
             base: None,
             author: "test",

@@ -94,6 +94,7 @@ pub fn request<'a>(area: &str, tree: &'a Path, exclude: &'a Exclude) -> SaveRequ
         tree: Some(SaveTree { path: tree, exclude, one_file_system: false, users: &[], groups: &[] }),
         disks: &[],
         machine: None,
+        memory: None,
         add_parts: false,
         base: None,
         author: "tester",

@@ -83,33 +83,6 @@ impl QemuMachine {
     pub(super) fn memory_path(&self) -> PathBuf {
         run_dir(&self.dir).join("memory")
     }
-
-    /// Puts a saved memory where a suspended machine has it, so that [`Machine::resume`] takes it.
-    ///
-    /// # Errors
-    /// `InvalidInput` when the machine runs.
-    pub fn put_memory(&self, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
-        if self.state()? != MachineState::Off {
-            return Err(Error::invalid("the machine is not off"));
-        }
-        let path = self.memory_path();
-        fs::create_dir_all(run_dir(&self.dir)).at(|| format!("cannot make {}", run_dir(&self.dir).display()))?;
-        let part = path.with_extension("part");
-        write(&part)?;
-        fs::rename(&part, &path).at(|| format!("cannot write {}", path.display()))
-    }
-
-    /// The memory of a suspended machine, and what is needed to resume it.
-    ///
-    /// # Errors
-    /// `InvalidInput` when it is not suspended.
-    pub fn suspended_memory(&self) -> Result<(PathBuf, SavedMemory)> {
-        if self.state()? != MachineState::Suspended {
-            return Err(Error::invalid("the machine is not suspended"));
-        }
-        let facts = memory::read_facts(&self.memory_path())?;
-        Ok((self.memory_path(), SavedMemory { format: memory::FORMAT.to_owned(), facts }))
-    }
 }
 
 /// What QEMU says that the machine does.
@@ -134,6 +107,7 @@ impl Machine for QemuMachine {
             file_name: CONFIG_FILE.to_owned(),
             bytes: saved.to_text()?.into_bytes(),
             disks: self.config.disks.iter().map(disk).collect(),
+            allowed_dirs: self.config.allow_dir.clone(),
             memory_bytes: self.config.memory_mib << 20,
             facts: vec![fact("machine.adapter", CAPABILITIES.adapter), fact("machine.type", &self.config.machine)],
         })
@@ -256,6 +230,27 @@ impl LiveMemory for QemuMachine {
         // The session that `held` began may have the connection.
         self.go_on()?;
         result.map(|()| SavedMemory { format: memory::FORMAT.to_owned(), facts })
+    }
+
+    fn suspended(&self) -> Result<(PathBuf, SavedMemory)> {
+        if self.state()? != MachineState::Suspended {
+            return Err(Error::invalid("the machine is not suspended"));
+        }
+        let path = self.memory_path();
+        let facts = memory::read_facts(&path)?;
+        Ok((path, SavedMemory { format: memory::FORMAT.to_owned(), facts }))
+    }
+
+    fn put(&self, facts: &[Fact], write: &mut dyn FnMut(&Path) -> Result<()>) -> Result<()> {
+        if self.state()? != MachineState::Off {
+            return Err(Error::invalid("the machine is not off"));
+        }
+        let (path, dir) = (self.memory_path(), run_dir(&self.dir));
+        fs::create_dir_all(&dir).at(|| format!("cannot make {}", dir.display()))?;
+        let part = path.with_extension("part");
+        write(&part)?;
+        memory::write_facts(&path, facts)?;
+        fs::rename(&part, &path).at(|| format!("cannot write {}", path.display()))
     }
 
     fn refusal(&self, facts: &[Fact]) -> Result<Option<String>> {

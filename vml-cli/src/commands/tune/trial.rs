@@ -58,6 +58,7 @@ fn save_all(context: &Context, args: &TuneArgs, config: Config, folder: &Path) -
             tree,
             disks,
             machine: None,
+            memory: None,
             add_parts: false,
             base: None,
             author: "",
