@@ -1,5 +1,5 @@
 # `make demo` and `make test` are all the set-up there is.
-.PHONY: all build demo test lint corpus-test boot-test bench compare fuzz clean
+.PHONY: all build demo test lint corpus-test boot-test machine-test bench compare fuzz clean
 
 all: build
 
@@ -16,6 +16,7 @@ test:
 	cargo test --workspace
 	@$(MAKE) --no-print-directory corpus-test
 	@$(MAKE) --no-print-directory boot-test
+	@$(MAKE) --no-print-directory machine-test
 
 # rustfmt and clippy are parts of a toolchain that not every package of Rust has.
 lint:
@@ -28,6 +29,9 @@ corpus-test:
 
 boot-test:
 	@scripts/test-boot.sh
+
+machine-test:
+	@scripts/test-machines.sh
 
 bench:
 	cargo bench -p benches

@@ -9,6 +9,7 @@ mod bases;
 mod commands;
 mod failure;
 mod images;
+mod machines;
 mod output;
 mod progress;
 mod settings;

@@ -5,6 +5,7 @@
 pub mod backend_suite;
 pub mod faulty;
 pub mod files;
+pub mod guest;
 pub mod nobody;
 pub mod noise;
 pub mod trees;

@@ -16,7 +16,10 @@ const LAYERS: [(&str, &[&[&str]]); 4] = [
         &[&["tune"], &["repository"], &["refs", "machine"], &["entry"], &["volume"], &["tree", "disk"], &["recipe", "monitor", "name"]],
     ),
     ("vml-hv", &[&["qemu"], &["guest", "image"], &["nbd"], &["command"]]),
-    ("vml-cli", &[&["commands"], &["output", "progress", "failure"], &["args", "areas", "bases"], &["images"], &["settings"]]),
+    (
+        "vml-cli",
+        &[&["commands"], &["output", "progress", "failure"], &["machines"], &["args", "areas", "bases"], &["images"], &["settings"]],
+    ),
 ];
 
 /// Crates that a crate may name.

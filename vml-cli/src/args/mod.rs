@@ -65,6 +65,8 @@ pub enum Command {
     Area(AreaCommand),
     /// Save the state of an area as a new entry
     Save(SaveArgs),
+    /// Put the running area away and bring up another one
+    Switch(SwitchArgs),
     /// The logbook: entries, newest first
     Log(LogArgs),
     /// What one entry is

@@ -1,0 +1,184 @@
+//! `vml build ENTRY --area NAME`: a machine that runs, and an area of its own for it, whose log goes on from the entry.
+
+use super::build::{self, Done, Job};
+use super::{Context, Outcome, has_members};
+use crate::areas::{self, Area};
+use crate::args::BuildArgs;
+use crate::images::DiskImage;
+use crate::output::{complain, human};
+use crate::{machines, settings};
+use anyhow::{Context as _, Result, bail};
+use serde_json::json;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+use vml_core::disk::restore_disk;
+use vml_core::entry::MemoryPart;
+use vml_core::refs::{RefKind, check_name};
+use vml_core::{Entry, EntryId, Error, ErrorKind, Monitor as _, Repository, Task};
+use vml_hv::image::write::RawTarget;
+
+/// Where the machine of an area lies that was given no folder.
+const FOLDER: &str = "vm";
+
+/// What became of an entry.
+pub struct Made {
+    pub area: Area,
+    pub memory: bool,
+    disks: Done,
+}
+
+pub fn run(context: &Context, args: &BuildArgs, name: &str) -> Result<Outcome> {
+    let started = Instant::now();
+    if args.delete || args.only.is_some() {
+        bail!(Error::invalid("a machine is built of an entry's disks: --delete and --only are for trees"));
+    }
+    let made = make(context, args, name)?;
+    let did = if args.start { Some(bring_up(&made.area)?) } else { None };
+    let machine = machines::need(&made.area)?;
+    let (state, address) = (machine.state()?, machine.address()?);
+    let elapsed_ms = settings::elapsed_ms(started);
+    if context.json() {
+        crate::output::value(&json!({
+            "area": name,
+            "description": crate::output::json::host_path(&areas::path(name)?),
+            "disks": build::disks_json(&made.disks),
+            "memory": made.memory,
+            "state": state.name(),
+            "address": address.as_ref().map(|address| json!({ "host": address.host, "ssh_port": address.ssh_port })),
+            "elapsed_ms": elapsed_ms,
+            "notices": made.disks.notices,
+        }))?;
+    }
+    build::tell_disks(context, &made.disks, args.verify)?;
+    let memory = if made.memory { ", suspended where it was saved" } else { "" };
+    context.say(format_args!("made the area {name}, a machine in {}{memory}, in {}", made.area.place(), human::elapsed(elapsed_ms)))?;
+    match did {
+        Some(did) => context.say(format_args!("{did}{}", machines::reached(address.as_ref()))),
+        None => context.say(format_args!("`vml area start {name}` starts it")),
+    }?;
+    Ok(Outcome::Done)
+}
+
+fn bring_up(area: &Area) -> Result<&'static str> {
+    let _lock = areas::lock(&area.name)?;
+    let machine = machines::need(area)?;
+    machines::bring_up(machine.as_ref())
+        .with_context(|| format!("the area {0} is there, but does not start; `vml area start {0}` tries again", area.name))
+}
+
+/// Builds the machine and its area; leaves nothing behind when that fails.
+pub fn make(context: &Context, args: &BuildArgs, name: &str) -> Result<Made> {
+    check_name("area", name)?;
+    if areas::path(name)?.exists() {
+        bail!(Error::new(ErrorKind::AlreadyExists, format!("there is an area {name:?} on this host already: give another name")));
+    }
+    let dir = args.dir.clone().map_or_else(|| Ok(areas::folder_of(name)?.join(FOLDER)), Ok::<_, anyhow::Error>)?;
+    if has_members(&dir) {
+        bail!(Error::new(ErrorKind::AlreadyExists, format!("{} is not empty", dir.display())));
+    }
+    let repository = context.repository()?;
+    let id = repository.resolve(&args.entry)?;
+    let entry = repository.entry(&id)?;
+    if entry.disks().next().is_none() {
+        bail!(Error::invalid("the entry has no disks; --area makes a machine of an entry's disks"));
+    }
+    let taken = repository.refs().get(RefKind::Area, name)?;
+    if taken.is_some_and(|latest| latest != id) && !is_of(&entry, name) {
+        bail!(Error::new(ErrorKind::AlreadyExists, format!("the repository has a log of an area {name:?} already: give another name")));
+    }
+    let existed = dir.exists();
+    let make = Make { dir: &dir, context, args, name, repository: &repository, entry: &entry };
+    make.all(&id, taken).inspect_err(|_| {
+        empty(&dir);
+        if !existed {
+            _ = fs::remove_dir(&dir);
+        }
+        _ = areas::remove(name);
+    })
+}
+
+/// Removes a machine that was made here and could not be used.
+pub fn unmake(area: &Area) {
+    if let Some(dir) = &area.qemu {
+        empty(dir);
+        _ = fs::remove_dir(dir);
+    }
+    _ = areas::remove(&area.name);
+}
+
+/// Removes what is in a folder that was empty before.
+fn empty(dir: &Path) {
+    let members = fs::read_dir(dir).into_iter().flatten().flatten().map(|member| member.path());
+    members.for_each(|path| _ = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) });
+}
+
+/// Whether an entry is of the area of that name: it is brought back.
+fn is_of(entry: &Entry, name: &str) -> bool {
+    matches!(&entry.kind, vml_core::entry::EntryKind::State { area } if area == name)
+}
+
+struct Make<'a> {
+    context: &'a Context,
+    args: &'a BuildArgs,
+    name: &'a str,
+    repository: &'a Repository,
+    entry: &'a Entry,
+    dir: &'a Path,
+}
+
+impl Make<'_> {
+    fn all(&self, id: &EntryId, taken: Option<EntryId>) -> Result<Made> {
+        let args = self.args;
+        let job =
+            Job { entry: self.entry, dir: self.dir, format: &args.format, replace: args.replace, verify: args.verify, machine: false };
+        let disks = build::build_disks(self.context, self.repository, &job)?;
+        let dir = fs::canonicalize(self.dir)?;
+        let images: Vec<DiskImage> = disks
+            .disks
+            .iter()
+            .map(|disk| DiskImage {
+                name: disk.name.clone(),
+                file: disk.path.file_name().unwrap_or_default().into(),
+                format: Some(disk.format.to_owned()),
+            })
+            .collect();
+        let allowed: Vec<PathBuf> = disks.disks.iter().flat_map(|disk| disk.allowed.clone()).collect();
+        if let Some(notice) = machines::describe_from(self.entry, &dir, &images, &allowed)? {
+            complain(format_args!("vml: {}: {notice}", self.name));
+        }
+        let base = self.entry.base.as_ref().map(|base| format!("{}@{}", base.name, base.version));
+        let area = Area { base, qemu: Some(dir), ..Area::new(self.name) };
+        let memory = match self.entry.memory().filter(|_| !args.no_memory) {
+            Some(memory) => self.put_memory(&area, memory)?,
+            None => false,
+        };
+        areas::add(&area)?;
+        // What is saved next follows the entry that the machine was built from.
+        if taken.is_none() {
+            self.repository.refs().set(RefKind::Area, self.name, None, Some(*id))?;
+        }
+        Ok(Made { area, memory, disks })
+    }
+
+    fn put_memory(&self, area: &Area, memory: &MemoryPart) -> Result<bool> {
+        let machine = machines::need(area)?;
+        let hint = "; --no-memory builds the machine without it, to start from its disks";
+        let refused = |why: String| Error::new(ErrorKind::UnsupportedFormat, format!("the saved memory cannot be used here: {why}{hint}"));
+        let Some(ability) = machine.live_memory() else { bail!(refused("this kind of machine has no memory to put back".to_owned())) };
+        if let Some(why) = ability.refusal(&memory.facts)? {
+            bail!(refused(why));
+        }
+        let progress = self.context.progress();
+        let store = self.repository.store(&progress)?;
+        ability.put(&memory.facts, &mut |path| {
+            let len = memory.recipe.len;
+            progress.expect(Task::Restore, len);
+            let target = RawTarget::create(path, len, true)?;
+            restore_disk(store, &memory.recipe, std::iter::once(0..len), &target, self.context.options().threads, &progress)?;
+            target.finish()
+        })?;
+        progress.finish();
+        Ok(true)
+    }
+}
