@@ -32,7 +32,7 @@ fn projects_are_put_away_and_brought_up_where_they_were() {
     let good = fs::read(&memory).unwrap();
     fs::write(&memory, &good[..good.len() / 2]).unwrap();
     let failed = lab.host.run(["switch", "two", "--no-save"]);
-    assert_eq!(failed.code, 2, "{}", failed.err);
+    assert_eq!(failed.code, 3, "{}", failed.err);
     assert!(failed.err.contains("cannot resume two"), "{}", failed.err);
     assert_eq!((lab.state("one").as_str(), lab.state("two").as_str()), ("running", "suspended"));
     assert_eq!(ssh(lab.port("one"), "cat /run/mark"), "kept");
