@@ -15,7 +15,7 @@ use std::time::Instant;
 use vml_core::entry::{BaseRef, DiskPart, EntryId, EntryKind, Fact, MachinePart};
 use vml_core::machine::LiveDisk;
 use vml_core::refs::{RefKind, split_base};
-use vml_core::repository::{SaveDisk, SaveMemory, SaveRequest, SaveTree, Saved};
+use vml_core::repository::{SaveDisk, SaveMemory, SaveRequest, SaveTree, Saved, TreePlace};
 use vml_core::tree::Exclude;
 use vml_core::{DiscardBackend, Error, Repository};
 use vml_hv::guest::{self, DEFAULT_EXCLUDE, GuestRoot};
@@ -128,7 +128,7 @@ pub fn store(context: &Context, mut what: What<'_>) -> Result<(EntryId, Outcome)
     let request = SaveRequest {
         kind: what.kind.clone(),
         tree: tree.as_ref().map(|tree| SaveTree {
-            path: tree.path,
+            place: TreePlace::Local(tree.path),
             exclude: &tree.exclude,
             one_file_system: what.one_file_system,
             users: &tree.owners.users,
