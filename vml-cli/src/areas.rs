@@ -2,6 +2,7 @@
 //!
 //! They say where a tree is on this host, so they are no part of a repository that others share.
 
+use crate::guests::SshConfig;
 use crate::images::DiskImage;
 use crate::settings;
 use anyhow::{Context as _, Result, bail};
@@ -45,6 +46,9 @@ pub struct Area {
     /// The folder of a machine that VML runs with QEMU; its disks are described there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub qemu: Option<PathBuf>,
+    /// A guest whose directories are saved over SSH.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ssh: Option<Box<SshConfig>>,
     /// Its disks.
     #[serde(default, rename = "disk", skip_serializing_if = "Vec::is_empty")]
     pub disks: Vec<DiskImage>,
@@ -63,6 +67,7 @@ impl Area {
             machine: None,
             allow_dir: Vec::new(),
             qemu: None,
+            ssh: None,
             disks: Vec::new(),
         }
     }
@@ -75,7 +80,8 @@ impl Area {
     /// Where it is on this host, for people.
     pub fn place(&self) -> String {
         let files = self.tree.iter().chain(&self.qemu).chain(self.disks.iter().map(|disk| &disk.file));
-        files.map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
+        let guest = self.ssh.iter().map(|ssh| format!("ssh://{}", ssh.address));
+        files.map(|path| path.display().to_string()).chain(guest).collect::<Vec<_>>().join(", ")
     }
 }
 
@@ -122,8 +128,8 @@ pub fn get(name: &str) -> Result<Area> {
 
 fn parse(path: &Path, text: &str, name: &str) -> Result<Area> {
     let area: Area = toml::from_str(text).with_context(|| format!("{} is not the description of an area", path.display()))?;
-    if area.tree.is_none() && area.disks.is_empty() && area.qemu.is_none() {
-        bail!(vml_core::Error::invalid(format!("{} names neither a tree nor a disk nor a machine", path.display())));
+    if area.tree.is_none() && area.disks.is_empty() && area.qemu.is_none() && area.ssh.is_none() {
+        bail!(vml_core::Error::invalid(format!("{} names neither a tree nor a disk nor a machine nor a guest", path.display())));
     }
     if area.qemu.is_some() && !area.disks.is_empty() {
         bail!(vml_core::Error::invalid(format!("{} names disks, and a machine that has its own", path.display())));

@@ -8,6 +8,7 @@ mod args;
 mod bases;
 mod commands;
 mod failure;
+mod guests;
 mod images;
 mod machines;
 mod output;

@@ -8,4 +8,5 @@ pub mod files;
 pub mod guest;
 pub mod nobody;
 pub mod noise;
+pub mod sshd;
 pub mod trees;

@@ -15,10 +15,17 @@ const LAYERS: [(&str, &[&[&str]]); 4] = [
         "vml-core",
         &[&["tune"], &["repository"], &["refs", "machine"], &["entry"], &["volume"], &["tree", "disk"], &["recipe", "monitor", "name"]],
     ),
-    ("vml-hv", &[&["qemu"], &["guest", "image"], &["nbd"], &["command"]]),
+    ("vml-hv", &[&["qemu", "ssh"], &["guest", "image"], &["nbd"], &["command"]]),
     (
         "vml-cli",
-        &[&["commands"], &["output", "progress", "failure"], &["machines"], &["args", "areas", "bases"], &["images"], &["settings"]],
+        &[
+            &["commands"],
+            &["output", "progress", "failure"],
+            &["machines"],
+            &["args", "areas", "bases"],
+            &["images", "guests"],
+            &["settings"],
+        ],
     ),
 ];
 

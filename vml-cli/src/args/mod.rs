@@ -1,9 +1,11 @@
 //! What can be typed. Parsing validates and does nothing.
 
 mod entries;
+mod guest;
 mod places;
 
 pub use entries::*;
+pub use guest::*;
 pub use places::*;
 
 use clap::{Args as ClapArgs, Parser, Subcommand};

@@ -125,7 +125,7 @@ pub struct TreeArgs {
 #[derive(Debug, Subcommand)]
 pub enum AreaCommand {
     /// Describe a working area on this host
-    Add(AreaAddArgs),
+    Add(Box<AreaAddArgs>),
     /// List the areas of this host
     List,
     /// Show one area
@@ -138,6 +138,8 @@ pub enum AreaCommand {
     Suspend(AreaNameArgs),
     /// What the machines of this host's areas are doing
     Status(AreaStatusArgs),
+    /// Bring an area's guest to the state of an entry, over SSH
+    Patch(super::AreaPatchArgs),
     /// Remove an area's description; its entries, its tree and its disks stay
     Rm(AreaRmArgs),
 }
@@ -155,6 +157,8 @@ pub struct AreaAddArgs {
     pub tree: TreeArgs,
     #[command(flatten)]
     pub disks: DiskArgs,
+    #[command(flatten)]
+    pub ssh: super::SshArgs,
     /// The base its entries are relative to
     #[arg(long, value_name = "NAME@VERSION")]
     pub base: Option<String>,

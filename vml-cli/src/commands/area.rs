@@ -1,8 +1,9 @@
 //! `vml area add|list|show|rm`
 
-use super::{Context, Outcome, machine};
+use super::{Context, Outcome, machine, patch_guest};
 use crate::areas::{self, Area};
 use crate::args::{AreaAddArgs, AreaCommand, AreaNameArgs, AreaRmArgs};
+use crate::guests::{self, SshConfig};
 use crate::images::DiskImage;
 use crate::output::{complain, human, json};
 use crate::{bases, machines};
@@ -15,13 +16,14 @@ use vml_core::{Error, Repository};
 
 pub fn run(context: &Context, command: AreaCommand) -> Result<Outcome> {
     match command {
-        AreaCommand::Add(args) => add(context, args),
+        AreaCommand::Add(args) => add(context, *args),
         AreaCommand::List => list(context),
         AreaCommand::Show(args) => show(context, &args),
         AreaCommand::Start(args) => machine::start(context, &args),
         AreaCommand::Stop(args) => machine::stop(context, &args),
         AreaCommand::Suspend(args) => machine::suspend(context, &args),
         AreaCommand::Status(args) => machine::status(context, &args),
+        AreaCommand::Patch(args) => patch_guest::run(context, &args),
         AreaCommand::Rm(args) => remove(context, &args),
     }
 }
@@ -29,13 +31,14 @@ pub fn run(context: &Context, command: AreaCommand) -> Result<Outcome> {
 fn add(context: &Context, args: AreaAddArgs) -> Result<Outcome> {
     check_name("area", &args.name)?;
     Exclude::new(&args.tree.exclude)?;
-    if args.tree.tree.is_none() && args.disks.disks.is_empty() && args.qemu.is_none() {
-        return Err(
-            Error::invalid("an area is a directory tree, disks, both, or a machine: say --tree DIR, --disk FILE or --qemu DIR").into()
-        );
+    let ssh = args.ssh.config()?.map(Box::new);
+    if args.tree.tree.is_none() && args.disks.disks.is_empty() && args.qemu.is_none() && ssh.is_none() {
+        let places = "say --tree DIR, --disk FILE, --qemu DIR or --ssh HOST";
+        return Err(Error::invalid(format!("an area is a directory tree, disks, both, a machine, or a guest: {places}")).into());
     }
     if args.qemu.is_some() && (args.tree.tree.is_some() || args.disks.machine.is_some()) {
-        return Err(Error::invalid("--qemu is a machine with a description of its own: --tree and --machine do not go with it").into());
+        let message = "--qemu is a machine with a description of its own: --tree and --machine do not go with it";
+        return Err(Error::invalid(message).into());
     }
     let tree = args.tree.tree.as_deref().map(|tree| located(tree, "the tree")).transpose()?;
     if let Some(tree) = tree.as_ref().filter(|tree| !tree.is_dir()) {
@@ -71,6 +74,7 @@ fn add(context: &Context, args: AreaAddArgs) -> Result<Outcome> {
         allow_dir: if qemu.is_some() { Vec::new() } else { allow_dir },
         disks: if qemu.is_some() { Vec::new() } else { disks },
         qemu,
+        ssh,
     };
     let path = areas::add(&area)?;
     if context.json() {
@@ -116,6 +120,11 @@ fn show(context: &Context, args: &AreaNameArgs) -> Result<Outcome> {
     context.say(format_args!("area     {}\nfile     {}", area.name, path.display()))?;
     if let Some(tree) = &area.tree {
         context.say(format_args!("tree     {}", tree.display()))?;
+    }
+    if let Some(ssh) = &area.ssh {
+        let guest = guests::source(ssh, area.default_exclude, area.one_file_system)?;
+        context.say(format_args!("guest    {}{}", ssh.address, if ssh.command { ", by the ssh command" } else { "" }))?;
+        context.say(format_args!("saves    {}", guest.dirs()))?;
     }
     for disk in &area.disks {
         let format = disk.format.as_ref().map(|format| format!(" ({format})")).unwrap_or_default();
@@ -176,6 +185,7 @@ fn describe(area: &Area, repository: Option<&Repository>) -> Result<Value> {
         "machine": area.machine.as_deref().map(json::host_path),
         "qemu": area.qemu.as_deref().map(json::host_path),
         "hypervisor": hypervisor(area),
+        "ssh": area.ssh.as_deref().map(ssh),
         "base": area.base,
         "exclude": area.exclude,
         "default_exclude": area.default_exclude,
@@ -206,6 +216,10 @@ fn remove(context: &Context, args: &AreaRmArgs) -> Result<Outcome> {
     }
     context.say(format_args!("removed the area {}; its log stays in the repository", args.name))?;
     Ok(Outcome::Done)
+}
+
+fn ssh(ssh: &SshConfig) -> Value {
+    json!({ "address": ssh.address, "path": ssh.path, "all": ssh.all, "command": ssh.command })
 }
 
 fn disk(disk: &DiskImage) -> Value {

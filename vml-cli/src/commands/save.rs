@@ -1,6 +1,6 @@
 //! `vml save`, and what `vml base add` shares with it.
 
-use super::{Context, Outcome, disks, save_machine};
+use super::{Context, Outcome, disks, save_guest, save_machine};
 use crate::areas::{self, Area};
 use crate::args::SaveArgs;
 use crate::images::DiskImage;
@@ -15,7 +15,7 @@ use std::time::Instant;
 use vml_core::entry::{BaseRef, DiskPart, EntryId, EntryKind, Fact, MachinePart};
 use vml_core::machine::LiveDisk;
 use vml_core::refs::{RefKind, split_base};
-use vml_core::repository::{SaveDisk, SaveMemory, SaveRequest, SaveTree, Saved};
+use vml_core::repository::{SaveDisk, SaveMemory, SaveRequest, SaveTree, Saved, TreePlace};
 use vml_core::tree::Exclude;
 use vml_core::{DiscardBackend, Error, Repository};
 use vml_hv::guest::{self, DEFAULT_EXCLUDE, GuestRoot};
@@ -59,6 +59,9 @@ pub fn run(context: &Context, args: &SaveArgs) -> Result<Outcome> {
     let area = areas::get(&args.area)?;
     if area.is_machine() {
         return save_machine::run(context, args, &area);
+    }
+    if let (Some(ssh), None | Some("tree")) = (&area.ssh, args.mode.as_deref()) {
+        return save_guest::run(context, args, &area, ssh);
     }
     if let Some(mode) = &args.mode {
         let message = format!("--mode {mode} is for areas that are machines; {} is {}, and saved as that", area.name, area.place());
@@ -128,7 +131,7 @@ pub fn store(context: &Context, mut what: What<'_>) -> Result<(EntryId, Outcome)
     let request = SaveRequest {
         kind: what.kind.clone(),
         tree: tree.as_ref().map(|tree| SaveTree {
-            path: tree.path,
+            place: TreePlace::Local(tree.path),
             exclude: &tree.exclude,
             one_file_system: what.one_file_system,
             users: &tree.owners.users,
@@ -198,14 +201,14 @@ fn own_repository(context: &Context, tree: &Path) -> Result<Option<String>> {
     Ok(Some(pattern))
 }
 
-fn find_base(repository: &Repository, text: &str) -> Result<BaseRef> {
+pub(super) fn find_base(repository: &Repository, text: &str) -> Result<BaseRef> {
     let (name, version) = split_base(text)?;
     let entry = repository.refs().get(RefKind::Base, text)?;
     let entry = entry.ok_or_else(|| Error::not_found(format!("there is no base {text:?} in the repository")))?;
     Ok(BaseRef { name: name.to_owned(), version: version.to_owned(), entry })
 }
 
-fn print(
+pub(super) fn print(
     context: &Context,
     what: &What<'_>,
     saved: &Saved,

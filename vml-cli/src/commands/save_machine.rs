@@ -4,15 +4,16 @@
 //! running    disk: the disks of one moment, of which only what changed since the latest entry is read    full: its memory of that moment too
 //! suspended  disk: its images                                                                         full: the memory on disk too
 //! off        disk: its images
+//! running    tree: the files of its guest, over SSH
 //! ```
 
 use super::save::{self, Live};
-use super::{Context, Outcome, machine::tell_cleaning};
+use super::{Context, Outcome, machine::tell_cleaning, save_guest};
 use crate::areas::{self, Area};
 use crate::args::SaveArgs;
 use crate::images::DiskImage;
-use crate::machines;
 use crate::output::complain;
+use crate::{guests, machines};
 use anyhow::{Context as _, Result, bail};
 use std::path::Path;
 use vml_core::entry::{EntryId, MachinePart};
@@ -33,7 +34,14 @@ pub fn save(context: &Context, args: &SaveArgs, area: &Area, machine: &dyn Machi
     let state = machine.state()?;
     let full = match (args.mode.as_deref(), state) {
         (Some("tree"), _) => {
-            bail!(Error::new(ErrorKind::UnsupportedFormat, "a machine's files are saved over SSH, from an area of their own"))
+            let ssh = area.ssh.as_ref().ok_or_else(|| {
+                Error::invalid(format!("{} does not say how to log in to its guest: its description needs a table ssh", area.name))
+            })?;
+            let address = machine.address()?.filter(|_| state == MachineState::Running);
+            let address =
+                address.ok_or_else(|| Error::invalid(format!("the guest of {} cannot be reached: it does not run", area.name)))?;
+            let guest = guests::source(&ssh.at(&address.host, address.ssh_port)?, area.default_exclude, area.one_file_system)?;
+            return save_guest::save(context, args, area, &guest, is_step);
         }
         (Some("full"), MachineState::Off) => {
             bail!(Error::invalid(format!("{} is off, and has no memory: --mode disk saves it", area.name)))

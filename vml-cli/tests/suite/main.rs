@@ -8,6 +8,7 @@ mod demo;
 mod disk_chains;
 mod disks;
 mod full_disk;
+mod guests;
 mod inside;
 mod json;
 mod kills;

@@ -6,16 +6,29 @@ use crate::disk::{Disk, Layer};
 use crate::entry::{BaseRef, Cost, Entry, EntryId, EntryKind, Fact, MACHINE_MAX_LEN, MachinePart, Owner, Part, TreePart};
 use crate::monitor::Monitor;
 use crate::refs::{RefKind, check_name};
-use crate::tree::{CaptureOptions, Captured, Exclude, Timestamp, capture_tree};
+use crate::tree::{CaptureOptions, Captured, Exclude, ListedOptions, Timestamp, TreeSource, capture_listed, capture_tree};
 use std::collections::BTreeSet;
 use std::ops::Range;
 use std::path::Path;
 use vml_chunk::{Error, ErrorKind, Result, WriteStats};
 
+/// Where a tree to save is.
+pub enum TreePlace<'a> {
+    /// In a directory of this host.
+    Local(&'a Path),
+    /// Elsewhere.
+    Source {
+        /// What lists and brings it.
+        source: &'a dyn TreeSource,
+        /// A directory of this host for a listing that is too long for memory.
+        spool: &'a Path,
+    },
+}
+
 /// A tree to save.
 pub struct SaveTree<'a> {
-    /// Its directory.
-    pub path: &'a Path,
+    /// Where it is.
+    pub place: TreePlace<'a>,
     /// What to leave out.
     pub exclude: &'a Exclude,
     /// Whether to leave out what is mounted inside.
@@ -157,7 +170,14 @@ impl Repository {
                 inline_max: self.config().inline_max as usize,
                 threads: self.options.threads,
             };
-            let captured = capture_tree(&writer, chunker.as_ref(), tree.path, &options, monitor)?;
+            let captured = match &tree.place {
+                TreePlace::Local(path) => capture_tree(&writer, chunker.as_ref(), path, &options, monitor)?,
+                TreePlace::Source { source, spool } => {
+                    let base = base.as_ref().and_then(|(_, entry)| Some((&entry.tree()?.root, saved_at(entry))));
+                    let options = ListedOptions { capture: &options, base, spool };
+                    capture_listed(&writer, chunker.as_ref(), *source, &options, monitor)?
+                }
+            };
             problems_count = captured.problems_count;
             parts.push(Part::Tree(Box::new(tree_part(captured, tree))));
         }
@@ -214,6 +234,11 @@ impl Repository {
         }
         Ok(())
     }
+}
+
+fn saved_at(entry: &Entry) -> Timestamp {
+    let nanoseconds = u32::try_from(entry.time_ms.rem_euclid(1000)).expect("below a thousand") * 1_000_000;
+    Timestamp { seconds: entry.time_ms.div_euclid(1000), nanoseconds }
 }
 
 fn check_parts(request: &SaveRequest<'_>) -> Result<()> {

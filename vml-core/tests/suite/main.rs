@@ -12,6 +12,7 @@ mod ext4_journal;
 mod faults;
 mod format_page;
 mod hostile;
+mod listed;
 mod names;
 mod recipes;
 mod restore;
