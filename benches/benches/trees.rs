@@ -48,6 +48,7 @@ fn save(repository: &Repository, path: &Path) -> Saved {
         tags: &[],
         facts: Vec::new(),
         now: Timestamp { seconds: i64::try_from(now).unwrap(), nanoseconds: 0 },
+        learn: None,
         elapsed_ms: &|| 0,
     };
     repository.save(request, &NoMonitor).unwrap()

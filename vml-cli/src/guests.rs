@@ -5,6 +5,7 @@ use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use vml_core::entry::{Entry, EntryKind};
+use vml_core::machine::GuestAddress;
 use vml_core::refs::RefKind;
 use vml_core::tree::{CaptureOptions, Exclude, ListedOptions, Node, Timestamp, capture_listed};
 use vml_core::{Error, Monitor, Repository};
@@ -41,13 +42,12 @@ pub struct SshConfig {
 }
 
 impl SshConfig {
-    /// The same guest, where its machine's hypervisor says that it is reached now.
-    pub fn at(&self, host: &str, port: u16) -> Result<Self> {
-        let known: SshAddress = self.address.parse()?;
-        let address = SshAddress { user: known.user, host: host.to_owned(), port: Some(port) };
-        // The port may be another one at each start; the name that was given stays.
-        let host_key_alias = self.host_key_alias.clone().or(Some(known.host));
-        Ok(Self { address: address.to_string(), host_key_alias, ..self.clone() })
+    /// The same where a hypervisor says that the guest is: the host of the address is only the name that its key is known by.
+    pub fn at(&self, place: &GuestAddress) -> Result<Self> {
+        let named: SshAddress = self.address.parse()?;
+        let alias = self.host_key_alias.clone().unwrap_or_else(|| named.host.clone());
+        let address = SshAddress { user: named.user, host: place.host.clone(), port: Some(place.ssh_port) };
+        Ok(Self { address: address.to_string(), host_key_alias: Some(alias), ..self.clone() })
     }
 }
 

@@ -4,8 +4,9 @@ use crate::areas::Area;
 use crate::images::DiskImage;
 use anyhow::{Context as _, Result, bail};
 use std::path::{Path, PathBuf};
+use vml_core::entry::MachinePart;
 use vml_core::machine::{Capabilities, Description, GuestAddress, Machine, MachineState};
-use vml_core::{Entry, Error, ErrorKind, IoResultExt as _};
+use vml_core::{Error, ErrorKind, IoResultExt as _};
 use vml_hv::qemu::{CONFIG_FILE, DiskConfig, MachineConfig, QemuMachine, QemuOptions};
 
 /// Opens the machine of an area; none where the area is a tree or disks.
@@ -68,15 +69,14 @@ pub fn images(description: &Description) -> Vec<DiskImage> {
 
 /// Describes the machine that is built of an entry in `dir` with these images: as it was saved where it is one of VML's own, which needs the
 /// same kernel on this host where it is started by one, else a plain one. Says what is not as it was.
-pub fn describe_from(entry: &Entry, dir: &Path, images: &[DiskImage], allowed: &[PathBuf]) -> Result<Option<String>> {
+pub fn describe_from(saved: Option<&MachinePart>, dir: &Path, images: &[DiskImage], allowed: &[PathBuf]) -> Result<Option<String>> {
     let configured = |image: &DiskImage| DiskConfig {
         name: image.name.clone(),
         file: image.file.clone(),
         format: image.format.clone().unwrap_or_else(|| "raw".to_owned()),
     };
     let disks: Vec<DiskConfig> = images.iter().map(configured).collect();
-    let saved = entry.machine().filter(|machine| machine.name == CONFIG_FILE);
-    let (config, notice) = if let Some(machine) = saved {
+    let (config, notice) = if let Some(machine) = saved.filter(|machine| machine.name == CONFIG_FILE) {
         let text = std::str::from_utf8(&machine.bytes).map_err(|_| Error::corrupt("the saved machine's description is no text"))?;
         let saved = MachineConfig::parse(text).context("the saved machine's description cannot be used")?;
         saved.check_kernel(dir)?;
@@ -86,8 +86,7 @@ pub fn describe_from(entry: &Entry, dir: &Path, images: &[DiskImage], allowed: &
         disks.sort_by_key(position);
         (MachineConfig { disks, allow_dir: allowed.to_vec(), ssh_port: None, ..saved }, None)
     } else {
-        let what =
-            entry.machine().map_or("without a machine".to_owned(), |machine| format!("with {}, which QEMU is not given", machine.name));
+        let what = saved.map_or("without a machine".to_owned(), |machine| format!("with {}, which QEMU is not given", machine.name));
         let config = MachineConfig { allow_dir: allowed.to_vec(), ..MachineConfig::new(disks) };
         let notice = format!("the entry was saved {what}: it becomes one with {} MiB of memory, see {CONFIG_FILE}", config.memory_mib);
         (config, Some(notice))
@@ -95,6 +94,11 @@ pub fn describe_from(entry: &Entry, dir: &Path, images: &[DiskImage], allowed: &
     MachineConfig::parse(&config.to_text()?)?;
     config.write(dir)?;
     Ok(notice)
+}
+
+/// Its description as an entry has it.
+pub fn part(description: &Description) -> MachinePart {
+    MachinePart { name: description.file_name.clone(), bytes: description.bytes.clone() }
 }
 
 /// Where its guest is reached, in words.

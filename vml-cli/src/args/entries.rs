@@ -160,7 +160,8 @@ Examples:
   vml build stable /srv/guests/analysis --delete
   vml build detector@latest /srv/vms/copy
   vml build detector@~1 /srv/vms/yesterday --format raw --verify
-  vml build detector@latest --area again --start")]
+  vml build detector@latest --area again --start
+  vml build lab@latest --area lab2 --ssh root@lab")]
 pub struct BuildArgs {
     /// The entry
     pub entry: String,
@@ -176,6 +177,8 @@ pub struct BuildArgs {
     /// Leave the saved memory out: the machine starts from its disks
     #[arg(long, requires = "area")]
     pub no_memory: bool,
+    #[command(flatten)]
+    pub ssh: super::SshArgs,
     /// Make an existing directory equal: replace what differs, delete what the entry does not have
     #[arg(long)]
     pub delete: bool,

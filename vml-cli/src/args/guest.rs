@@ -4,10 +4,10 @@ use clap::Args as ClapArgs;
 use std::path::PathBuf;
 
 /// A guest, and what of it is saved.
-#[derive(Debug, ClapArgs)]
+#[derive(Debug, Default, ClapArgs)]
 pub struct SshArgs {
-    /// A guest whose directories are saved over SSH; its host key must be known
-    #[arg(long, value_name = "USER@HOST[:PORT]", conflicts_with_all = ["tree", "disks"])]
+    /// A guest whose directories are saved over SSH; its host key must be known. Of a machine, HOST is the name that its key is known by
+    #[arg(long, value_name = "USER@HOST[:PORT]")]
     pub ssh: Option<String>,
     /// A directory of the guest to save (repeatable) [default: /home /root /etc /usr/local /opt /srv /var]
     #[arg(long, value_name = "DIR", requires = "ssh", conflicts_with = "all")]

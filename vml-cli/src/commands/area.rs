@@ -40,6 +40,11 @@ fn add(context: &Context, args: AreaAddArgs) -> Result<Outcome> {
         let message = "--qemu is a machine with a description of its own: --tree and --machine do not go with it";
         return Err(Error::invalid(message).into());
     }
+    if ssh.is_some() && args.qemu.is_none() && (args.tree.tree.is_some() || !args.disks.disks.is_empty()) {
+        return Err(
+            Error::invalid("a guest over SSH is an area of its own, or that of a machine: --tree and --disk do not go with it").into()
+        );
+    }
     let tree = args.tree.tree.as_deref().map(|tree| located(tree, "the tree")).transpose()?;
     if let Some(tree) = tree.as_ref().filter(|tree| !tree.is_dir()) {
         return Err(Error::invalid(format!("{} is not a directory", tree.display())).into());

@@ -1,9 +1,10 @@
 //! `vml build ENTRY --area NAME`: a machine that runs, and an area of its own for it, whose log goes on from the entry.
 
 use super::build::{self, Done, Job};
-use super::{Context, Outcome, has_members};
+use super::{Context, Outcome, has_members, patch_guest};
 use crate::areas::{self, Area};
 use crate::args::BuildArgs;
+use crate::guests::{self, Patch, SshConfig};
 use crate::images::DiskImage;
 use crate::output::{complain, human};
 use crate::{machines, settings};
@@ -11,15 +12,19 @@ use anyhow::{Context as _, Result, bail};
 use serde_json::json;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use vml_core::disk::restore_disk;
 use vml_core::entry::MemoryPart;
+use vml_core::machine::Stop;
 use vml_core::refs::{RefKind, check_name};
 use vml_core::{Entry, EntryId, Error, ErrorKind, Monitor as _, Repository, Task};
 use vml_hv::image::write::RawTarget;
 
 /// Where the machine of an area lies that was given no folder.
 const FOLDER: &str = "vm";
+
+/// How long a guest may take to boot, until it is reached over SSH.
+const BOOT_LIMIT: Duration = Duration::from_secs(300);
 
 /// What became of an entry.
 pub struct Made {
@@ -80,15 +85,22 @@ pub fn make(context: &Context, args: &BuildArgs, name: &str) -> Result<Made> {
     let repository = context.repository()?;
     let id = repository.resolve(&args.entry)?;
     let entry = repository.entry(&id)?;
-    if entry.disks().next().is_none() {
-        bail!(Error::invalid("the entry has no disks; --area makes a machine of an entry's disks"));
+    let base = entry.base.as_ref().filter(|_| entry.disks().next().is_none()).map(|base| repository.entry(&base.entry)).transpose()?;
+    let source = base.as_ref().unwrap_or(&entry);
+    if source.disks().next().is_none() {
+        bail!(Error::invalid("neither the entry nor its base has disks, of which --area makes a machine"));
+    }
+    let ssh = args.ssh.config()?;
+    if base.is_some() && ssh.is_none() {
+        let message = "the entry has files only: they are brought into a machine with its base's disks over SSH; say --ssh USER@NAME";
+        bail!(Error::invalid(message));
     }
     let taken = repository.refs().get(RefKind::Area, name)?;
     if taken.is_some_and(|latest| latest != id) && !is_of(&entry, name) {
         bail!(Error::new(ErrorKind::AlreadyExists, format!("the repository has a log of an area {name:?} already: give another name")));
     }
     let existed = dir.exists();
-    let make = Make { dir: &dir, context, args, name, repository: &repository, entry: &entry };
+    let make = Make { dir: &dir, context, args, name, repository: &repository, entry: &entry, source, ssh: ssh.map(Box::new) };
     make.all(&id, taken).inspect_err(|_| {
         empty(&dir);
         if !existed {
@@ -124,6 +136,9 @@ struct Make<'a> {
     name: &'a str,
     repository: &'a Repository,
     entry: &'a Entry,
+    /// What has its disks: itself, or its base.
+    source: &'a Entry,
+    ssh: Option<Box<SshConfig>>,
     dir: &'a Path,
 }
 
@@ -131,7 +146,7 @@ impl Make<'_> {
     fn all(&self, id: &EntryId, taken: Option<EntryId>) -> Result<Made> {
         let args = self.args;
         let job =
-            Job { entry: self.entry, dir: self.dir, format: &args.format, replace: args.replace, verify: args.verify, machine: false };
+            Job { entry: self.source, dir: self.dir, format: &args.format, replace: args.replace, verify: args.verify, machine: false };
         let disks = build::build_disks(self.context, self.repository, &job)?;
         let dir = fs::canonicalize(self.dir)?;
         let images: Vec<DiskImage> = disks
@@ -144,11 +159,11 @@ impl Make<'_> {
             })
             .collect();
         let allowed: Vec<PathBuf> = disks.disks.iter().flat_map(|disk| disk.allowed.clone()).collect();
-        if let Some(notice) = machines::describe_from(self.entry, &dir, &images, &allowed)? {
+        if let Some(notice) = machines::describe_from(self.entry.machine().or(self.source.machine()), &dir, &images, &allowed)? {
             complain(format_args!("vml: {}: {notice}", self.name));
         }
         let base = self.entry.base.as_ref().map(|base| format!("{}@{}", base.name, base.version));
-        let area = Area { base, qemu: Some(dir), ..Area::new(self.name) };
+        let area = Area { base, qemu: Some(dir), ssh: self.ssh.clone(), ..Area::new(self.name) };
         let memory = match self.entry.memory().filter(|_| !args.no_memory) {
             Some(memory) => self.put_memory(&area, memory)?,
             None => false,
@@ -158,7 +173,36 @@ impl Make<'_> {
         if taken.is_none() {
             self.repository.refs().set(RefKind::Area, self.name, None, Some(*id))?;
         }
+        if self.entry.disks().next().is_none() {
+            self.patch(&area).inspect_err(|_| _ = machines::need(&area).and_then(|machine| Ok(machine.stop(Stop::Kill)?)))?;
+        }
         Ok(Made { area, memory, disks })
+    }
+
+    /// Starts the machine as its base is, and brings the entry's files into it.
+    fn patch(&self, area: &Area) -> Result<()> {
+        let machine = machines::need(area)?;
+        machine.start()?;
+        let address = machine.address()?.ok_or_else(|| Error::invalid("the machine has no address"))?;
+        let config = self.ssh.as_deref().map(|ssh| ssh.at(&address)).transpose()?.unwrap_or_default();
+        let guest = guests::source(&config, true, false)?;
+        let deadline = Instant::now() + BOOT_LIMIT;
+        // It boots; a key that is refused stays refused.
+        while let Err(error) = guest.identify() {
+            let kind = error.downcast_ref::<Error>().map(Error::kind);
+            if Instant::now() >= deadline || kind == Some(ErrorKind::PermissionDenied) {
+                return Err(error.context("the machine was started, and its guest is not reached"));
+            }
+            std::thread::sleep(Duration::from_millis(500));
+        }
+        let exclude = guest.exclude(&[])?;
+        let patch = Patch { guest: &guest, exclude: &exclude, entry: self.entry, area: self.name };
+        let (_, problems) = patch_guest::bring(self.context, self.repository, &patch, |_| Ok(true))?;
+        problems.iter().for_each(|problem| complain(format_args!("vml: {}: {}", problem.subject, problem.message)));
+        if !self.args.start {
+            machine.suspend()?;
+        }
+        Ok(())
     }
 
     fn put_memory(&self, area: &Area, memory: &MemoryPart) -> Result<bool> {

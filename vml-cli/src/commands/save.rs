@@ -1,6 +1,6 @@
 //! `vml save`, and what `vml base add` shares with it.
 
-use super::{Context, Outcome, disks, save_guest, save_machine};
+use super::{Context, Outcome, disks, inside, save_guest, save_machine};
 use crate::areas::{self, Area};
 use crate::args::SaveArgs;
 use crate::images::DiskImage;
@@ -146,6 +146,8 @@ pub fn store(context: &Context, mut what: What<'_>) -> Result<(EntryId, Outcome)
         message: what.message,
         tags: what.tags,
         facts,
+        // A tree has said it already.
+        learn: what.tree.is_none().then_some(&inside::learn),
         now: settings::now(),
         elapsed_ms: &|| settings::elapsed_ms(started),
     };

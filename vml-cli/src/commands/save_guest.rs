@@ -11,17 +11,25 @@ use anyhow::{Context as _, Result};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
-use vml_core::entry::{EntryKind, Fact};
+use vml_core::entry::{EntryId, EntryKind, Fact, MachinePart};
 use vml_core::repository::{SaveRequest, SaveTree, TreePlace};
-use vml_core::{DiscardBackend, EntryId, Repository};
+use vml_core::{DiscardBackend, Repository};
 
 pub fn run(context: &Context, args: &SaveArgs, area: &Area, ssh: &SshConfig) -> Result<Outcome> {
     let guest = guests::source(ssh, area.default_exclude, area.one_file_system)?;
-    Ok(save(context, args, area, &guest, false)?.1)
+    Ok(save(context, args, area, &guest, None, false)?.1)
 }
 
-/// Saves the directories of a guest, whichever way it was found, perhaps as a step of another command; tells the entry.
-pub fn save(context: &Context, args: &SaveArgs, area: &Area, guest: &Guest, is_step: bool) -> Result<(EntryId, Outcome)> {
+/// Saves the directories of a guest, whichever way it was found, with the description of its machine, perhaps as a step of another command;
+/// tells the entry.
+pub fn save(
+    context: &Context,
+    args: &SaveArgs,
+    area: &Area,
+    guest: &Guest,
+    machine: Option<MachinePart>,
+    is_step: bool,
+) -> Result<(EntryId, Outcome)> {
     let started = Instant::now();
     let mut repository = context.repository()?;
     if args.dry_run {
@@ -51,7 +59,7 @@ pub fn save(context: &Context, args: &SaveArgs, area: &Area, guest: &Guest, is_s
             groups: &known.owners.groups,
         }),
         disks: &[],
-        machine: None,
+        machine,
         memory: None,
         add_parts: true,
         base,
@@ -60,6 +68,7 @@ pub fn save(context: &Context, args: &SaveArgs, area: &Area, guest: &Guest, is_s
         tags: &args.tag,
         facts,
         now: settings::now(),
+        learn: None,
         elapsed_ms: &|| settings::elapsed_ms(started),
     };
     let saved = repository.save(request, &progress);

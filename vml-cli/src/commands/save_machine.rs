@@ -3,7 +3,7 @@
 //! ```text
 //! running    disk: the disks of one moment, of which only what changed since the latest entry is read    full: its memory of that moment too
 //! suspended  disk: its images                                                                         full: the memory on disk too
-//! off        disk: its images
+//! off        disk: its images                  tree: directories of its guest, over SSH, while it runs
 //! running    tree: the files of its guest, over SSH
 //! ```
 
@@ -33,16 +33,7 @@ pub fn run(context: &Context, args: &SaveArgs, area: &Area) -> Result<Outcome> {
 pub fn save(context: &Context, args: &SaveArgs, area: &Area, machine: &dyn Machine, is_step: bool) -> Result<(EntryId, Outcome)> {
     let state = machine.state()?;
     let full = match (args.mode.as_deref(), state) {
-        (Some("tree"), _) => {
-            let ssh = area.ssh.as_ref().ok_or_else(|| {
-                Error::invalid(format!("{} does not say how to log in to its guest: its description needs a table ssh", area.name))
-            })?;
-            let address = machine.address()?.filter(|_| state == MachineState::Running);
-            let address =
-                address.ok_or_else(|| Error::invalid(format!("the guest of {} cannot be reached: it does not run", area.name)))?;
-            let guest = guests::source(&ssh.at(&address.host, address.ssh_port)?, area.default_exclude, area.one_file_system)?;
-            return save_guest::save(context, args, area, &guest, is_step);
-        }
+        (Some("tree"), _) => return tree(context, args, area, machine, is_step),
         (Some("full"), MachineState::Off) => {
             bail!(Error::invalid(format!("{} is off, and has no memory: --mode disk saves it", area.name)))
         }
@@ -65,6 +56,21 @@ pub fn save(context: &Context, args: &SaveArgs, area: &Area, machine: &dyn Machi
             saving.session(session, latest, None)
         }
     }
+}
+
+/// Saves the directories of a machine's guest over SSH, and its description.
+fn tree(context: &Context, args: &SaveArgs, area: &Area, machine: &dyn Machine, is_step: bool) -> Result<(EntryId, Outcome)> {
+    let Some(ssh) = &area.ssh else {
+        let message =
+            format!("{} does not say how to log in to its guest: its description needs a table ssh, see `vml area add --ssh`", area.name);
+        bail!(Error::invalid(message));
+    };
+    let state = machine.state()?;
+    let Some(address) = machine.address()?.filter(|_| state == MachineState::Running) else {
+        bail!(Error::invalid(format!("the guest of {} cannot be reached: its machine is {}", area.name, state.name())));
+    };
+    let guest = guests::source(&ssh.at(&address)?, area.default_exclude, area.one_file_system)?;
+    save_guest::save(context, args, area, &guest, Some(machines::part(&machine.describe()?)), is_step)
 }
 
 struct Saving<'a> {
@@ -96,7 +102,7 @@ impl<'a> Saving<'a> {
     }
 
     fn part(&self) -> MachinePart {
-        MachinePart { name: self.description.file_name.clone(), bytes: self.description.bytes.clone() }
+        machines::part(self.description)
     }
 
     /// Saves the images of a machine that does not run.

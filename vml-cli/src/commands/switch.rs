@@ -8,7 +8,7 @@
 use super::machine::tell_cleaning;
 use super::{Context, Outcome, build_machine, save_machine};
 use crate::areas::{self, Area};
-use crate::args::{BuildArgs, SaveArgs, SwitchArgs};
+use crate::args::{BuildArgs, SaveArgs, SshArgs, SwitchArgs};
 use crate::output::{complain, human};
 use crate::{machines, settings};
 use anyhow::{Context as _, Result, bail};
@@ -209,5 +209,6 @@ fn build_args(name: &str) -> BuildArgs {
         replace: false,
         verify: false,
         only: None,
+        ssh: SshArgs::default(),
     }
 }

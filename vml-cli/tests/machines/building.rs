@@ -21,11 +21,11 @@ fn attributed(lab: &Lab) -> Vec<u8> {
 fn package(lab: &Lab) -> Vec<u8> {
     let dir = lab.host.path("package");
     fs::create_dir_all(dir.join("DEBIAN")).unwrap();
-    fs::create_dir_all(dir.join("usr/bin")).unwrap();
+    fs::create_dir_all(dir.join("usr/local/bin")).unwrap();
     let control = "Package: hello-vml\nVersion: 1\nArchitecture: all\nMaintainer: none <none@example.org>\nDescription: a test\n";
     fs::write(dir.join("DEBIAN/control"), control).unwrap();
-    fs::write(dir.join("usr/bin/hello-vml"), "#!/bin/sh\necho hello\n").unwrap();
-    tool("chmod", &["755", "usr/bin/hello-vml"], &dir);
+    fs::write(dir.join("usr/local/bin/hello-vml"), "#!/bin/sh\necho hello\n").unwrap();
+    tool("chmod", &["755", "usr/local/bin/hello-vml"], &dir);
     tool("dpkg-deb", &["--build", "--root-owner-group", ".", "../hello.deb"], &dir);
     fs::read(lab.host.path("hello.deb")).unwrap()
 }
@@ -64,6 +64,42 @@ fn differing(lab: &Lab, one: &str, other: &str) -> BTreeSet<String> {
 
 #[test]
 #[ignore = "needs VML_GUEST; scripts/test-machines.sh runs it"]
+fn files_that_came_over_ssh_are_in_the_machine_that_is_built() {
+    let lab = Lab::new();
+    lab.add("work");
+    let port = lab.start("work");
+    change(&lab, port);
+    let saved = lab.host.json(["save", "work", "-m", "files", "--mode", "tree", "--tag", "by-tree"]);
+    assert!(saved["files"].as_u64().unwrap() > 500, "{saved}");
+    let shown = lab.host.json(["show", "by-tree"]);
+    assert!(shown["facts"]["guest.os"].as_str().unwrap().contains("Debian"), "{shown}");
+    lab.host.ok(["area", "stop", "work", "--now"]);
+    lab.host.run(["save", "work", "-m", "none", "--mode", "tree"]).fails(2, &["cannot be reached", "off"]);
+
+    // The base's disk, and the files in it: once started, once to be resumed.
+    let mut build = vec!["build", "by-tree", "--area", "second", "--start"];
+    let login = lab.login();
+    build.extend(login.iter().map(String::as_str));
+    let built = lab.host.json(&build);
+    assert_eq!(built["state"], "running", "{built}");
+    assert_changed(lab.port("second"));
+    lab.host.ok(["save", "second", "-m", "again", "--mode", "tree"]);
+    let other: Vec<_> = differing(&lab, "by-tree", "second@latest").into_iter().filter(|path| !path.starts_with("var/")).collect();
+    assert!(other.is_empty(), "{other:?} differ in what was built");
+    lab.host.ok(["area", "stop", "second", "--now"]);
+
+    build.retain(|word| *word != "--start");
+    build[3] = "third";
+    assert_eq!(lab.host.json(&build)["state"], "suspended");
+    lab.host.ok(["area", "start", "third"]);
+    assert_changed(lab.port("third"));
+    // Without a way in, nothing is made.
+    lab.host.run(["build", "by-tree", "--area", "fourth"]).fails(2, &["--ssh"]);
+    assert!(!lab.host.path("home/areas/fourth").exists());
+}
+
+#[test]
+#[ignore = "needs VML_GUEST; scripts/test-machines.sh runs it"]
 fn changes_in_a_guest_are_in_the_machine_that_is_built_and_a_program_goes_on() {
     let lab = Lab::new();
     lab.add("work");
@@ -78,11 +114,11 @@ fn changes_in_a_guest_are_in_the_machine_that_is_built_and_a_program_goes_on() {
 
     let changed = differing(&lab, "BASE:guest@1", "by-disk");
     for path in
-        ["etc/motd", "etc/issue.net", "home/dev/new", "home/dev/sparse", "srv/able", "srv/shared", "usr/bin/hello-vml", "etc/passwd"]
+        ["etc/motd", "etc/issue.net", "home/dev/new", "home/dev/sparse", "srv/able", "srv/shared", "usr/local/bin/hello-vml", "etc/passwd"]
     {
         assert!(changed.contains(path), "{path} is not in {changed:?}");
     }
-    let known = ["etc", "home/dev", "home/guestuser", "srv", "usr/bin/hello-vml", "usr/bin", "home", "var/"];
+    let known = ["etc", "home/dev", "home/guestuser", "srv", "usr/local/bin/hello-vml", "usr/local/bin", "home", "var/"];
     let other: Vec<_> = changed.iter().filter(|path| !known.iter().any(|known| path.starts_with(known))).collect();
     assert!(other.is_empty(), "nobody changed {other:?}");
 

@@ -33,8 +33,19 @@ impl Lab {
              [[disk]]\nname = \"system\"\nfile = \"system.qcow2\"\nformat = \"qcow2\"\n"
         );
         fs::write(dir.join("machine.toml"), text).unwrap();
-        self.host.ok(["area", "add", name, "--qemu", dir.to_str().unwrap(), "--base", "guest@1"]);
+        let mut add = vec!["area".to_owned(), "add".to_owned(), name.to_owned(), "--qemu".to_owned(), dir.to_str().unwrap().to_owned()];
+        add.extend(["--base".to_owned(), "guest@1".to_owned()]);
+        add.extend(self.login());
+        self.host.ok(add);
         dir
+    }
+
+    /// Who logs in to the guest, by which key.
+    #[allow(clippy::unused_self)]
+    pub fn login(&self) -> Vec<String> {
+        let file = |name: &str| folder().join(name).to_str().unwrap().to_owned();
+        let words = ["--ssh", "root@guest", "--identity", &file("key"), "--known-hosts", &file("known_hosts")];
+        words.map(str::to_owned).to_vec()
     }
 
     /// Starts an area's machine; the port of its SSH server.

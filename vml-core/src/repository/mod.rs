@@ -19,7 +19,7 @@ mod save_disk;
 
 pub use check::{CheckOptions, Checked};
 pub use config::{CONFIG_RECORD, Config, Features};
-pub use save::{SaveDisk, SaveMemory, SaveRequest, SaveTree, Saved, ShownDisk, TreePlace};
+pub use save::{Learn, SaveDisk, SaveMemory, SaveRequest, SaveTree, Saved, ShownDisk, TreePlace};
 pub use vml_chunk::ChunkerParams;
 
 use crate::entry::{Entry, EntryId, NOTE_RECORD, Note};

@@ -5,6 +5,7 @@ use super::save_disk::KnownStates;
 use crate::disk::{Disk, Layer};
 use crate::entry::{BaseRef, Cost, Entry, EntryId, EntryKind, Fact, MACHINE_MAX_LEN, MachinePart, Owner, Part, TreePart};
 use crate::monitor::Monitor;
+use crate::recipe::GetChunk;
 use crate::refs::{RefKind, check_name};
 use crate::tree::{CaptureOptions, Captured, Exclude, ListedOptions, Timestamp, TreeSource, capture_listed, capture_tree};
 use std::collections::BTreeSet;
@@ -99,11 +100,16 @@ pub struct SaveRequest<'a> {
     pub tags: &'a [String],
     /// What is known of host and guest.
     pub facts: Vec<Fact>,
+    /// What tells more of a guest once it is stored.
+    pub learn: Option<Learn<'a>>,
     /// The time now.
     pub now: Timestamp,
     /// Milliseconds since the save began; asked when it is about to end.
     pub elapsed_ms: &'a dyn Fn() -> u64,
 }
+
+/// Looks into the parts of an entry before it is written, for what they say about the guest.
+pub type Learn<'a> = &'a dyn Fn(&dyn GetChunk, &[Part]) -> Vec<Fact>;
 
 /// A saved entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -192,6 +198,10 @@ impl Repository {
         }
         parts.extend(kept);
         let stats = writer.finish()?;
+        let mut facts = request.facts;
+        if let Some(learn) = request.learn {
+            facts.extend(learn(store, &parts));
+        }
         let entry = Entry {
             kind: request.kind,
             parents: latest.into_iter().collect(),
@@ -207,7 +217,7 @@ impl Repository {
                 stored_bytes: stats.stored_bytes,
                 elapsed_ms: (request.elapsed_ms)(),
             },
-            facts: request.facts,
+            facts,
         };
         let id = self.put_entry(&entry)?;
         refs.set(ref_kind, &ref_name, latest, Some(id))

@@ -41,6 +41,7 @@ fn corpus_states_are_built_back_equal_in_everything() {
             tags: &[],
             facts: Vec::new(),
             now: Timestamp { seconds: 1_700_000_000 + i64::try_from(number).unwrap(), nanoseconds: 0 },
+            learn: None,
             elapsed_ms: &|| 0,
         };
         let entry = repository.save(request, &monitor).unwrap();

@@ -118,6 +118,7 @@ fn save(repository: &Repository, source: &Said, monitor: &CollectMonitor) -> Res
         tags: &[],
         facts: Vec::new(),
         now: now(),
+        learn: None,
         elapsed_ms: &|| 1,
     };
     repository.save(request, monitor)
@@ -236,6 +237,7 @@ fn a_hundred_thousand_members_are_saved_and_known_again() {
             tags: &[],
             facts: Vec::new(),
             now: now(),
+            learn: None,
             elapsed_ms: &|| 1,
         };
         repository.save(request, &monitor).unwrap()

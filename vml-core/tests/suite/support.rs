@@ -102,6 +102,7 @@ pub fn request<'a>(area: &str, tree: &'a Path, exclude: &'a Exclude) -> SaveRequ
         tags: &[],
         facts: Vec::new(),
         now: now(),
+        learn: None,
         elapsed_ms: &|| 1,
     }
 }

@@ -128,6 +128,7 @@ impl Guest {
             tags: &[],
             facts: Vec::new(),
             now: now(),
+            learn: None,
             elapsed_ms: &|| 1,
         }
     }

@@ -66,6 +66,7 @@ fn save_all(context: &Context, args: &TuneArgs, config: Config, folder: &Path) -
             tags: &[],
             facts: Vec::new(),
             now: settings::now(),
+            learn: None,
             elapsed_ms: &|| 0,
         };
         let entry = repository.save(request, &NoMonitor)?.entry;
