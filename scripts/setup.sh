@@ -19,6 +19,10 @@ if [[ ${1:-build} == test ]]; then
   if [[ $(id -u) == 0 ]]; then
     ! missing debootstrap || need+=(debootstrap)
     ! missing ssh || need+=(openssh-client)
+    ! missing libvirtd || need+=(libvirt-daemon-system)
+    ! missing virsh || need+=(libvirt-clients)
+    ! missing pkg-config || need+=(pkg-config)
+    pkg-config --exists libvirt 2>/dev/null || need+=(libvirt-dev)
     if [[ $(uname -m) == x86_64 ]] && missing qemu-system-x86_64; then machines+=(qemu-system-x86); fi
   fi
 fi

@@ -2,5 +2,8 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod guest;
+#[cfg(feature = "libvirt")]
+mod libvirt;
 mod qemu;
 mod suite;
+mod vmware;

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 use vml_core::ErrorKind;
 use vml_core::disk::{Disk, ExtentKind};
-use vml_core::machine::{DiskSession, Machine, MachineState, Stop};
+use vml_core::machine::{DiskSession, GuestAddress, Machine, MachineState, Stop};
 
 /// The bytes of a disk, as far as they are data.
 pub fn content(disk: &dyn Disk) -> blake3::Hash {
@@ -79,12 +79,30 @@ pub fn disks_of_one_moment(machine: &dyn Machine) {
     assert_eq!(content(session.disks()[0].disk.as_ref()), before, "the session shows one moment");
     session.commit("one").unwrap();
 
+    if machine.capabilities().changed_ranges {
+        changes_since(machine, &address, before);
+    }
+    let session = live.begin(Some("two")).unwrap();
+    // Left behind by somebody who was killed, it is cleaned up.
+    std::mem::forget(session);
+    assert_eq!(machine.clean().unwrap().len(), 1);
+    assert_eq!(machine.clean().unwrap(), [""; 0]);
+    let session = live.begin(Some("two")).unwrap();
+    assert_eq!(changed_len(session.as_ref()).is_some(), machine.capabilities().changed_ranges);
+    drop(session);
+    assert_eq!(ssh(&address, "cat /home/second | wc -c"), "2000000", "the guest went on all the time");
+    machine.stop(Stop::Kill).unwrap();
+}
+
+/// The next session tells what changed since the last.
+fn changes_since(machine: &dyn Machine, address: &GuestAddress, before: blake3::Hash) {
+    let live = machine.live_disks().unwrap();
     // What was written during the session is part of what changed since.
     let session = live.begin(Some("one")).unwrap();
     let changed = changed_len(session.as_ref()).unwrap();
     assert!((2_000_000..30_000_000).contains(&changed), "{changed} bytes changed");
     assert_ne!(content(session.disks()[0].disk.as_ref()), before);
-    ssh(&address, "head -c 1000000 /dev/urandom > /home/third; sync");
+    ssh(address, "head -c 1000000 /dev/urandom > /home/third; sync");
     session.abort().unwrap();
     // Given up, it changes nothing: the same is still known, and what came meanwhile.
     let session = live.begin(Some("one")).unwrap();
@@ -96,15 +114,7 @@ pub fn disks_of_one_moment(machine: &dyn Machine) {
     drop(session);
     let session = live.begin(Some("two")).unwrap();
     assert!(changed_len(session.as_ref()).unwrap() < 5_000_000);
-    // Left behind by somebody who was killed, it is cleaned up.
-    std::mem::forget(session);
-    assert_eq!(machine.clean().unwrap().len(), 1);
-    assert_eq!(machine.clean().unwrap(), [""; 0]);
-    let session = live.begin(Some("two")).unwrap();
-    assert!(changed_len(session.as_ref()).is_some());
-    drop(session);
-    assert_eq!(ssh(&address, "cat /home/second | wc -c"), "2000000", "the guest went on all the time");
-    machine.stop(Stop::Kill).unwrap();
+    session.abort().unwrap();
 }
 
 /// Memory and disks of one moment.
@@ -124,7 +134,9 @@ pub fn memory_with_disks(machine: &dyn Machine, dir: &Path) {
     assert_eq!(memory.refusal(&saved.facts).unwrap(), None);
     assert!(memory.refusal(&[]).unwrap().is_some());
     let len = fs::metadata(dir.join("memory")).unwrap().len();
-    assert!(len >= machine.describe().unwrap().memory_bytes, "{len}");
+    // Where every page has its place, the file has room for all.
+    let least = if saved.format == "libvirt-qemu-save" { 10 << 20 } else { machine.describe().unwrap().memory_bytes };
+    assert!(len >= least, "{len}");
     session.into_inner().unwrap().commit("full").unwrap();
     assert_eq!(ssh(&address, "cat /run/kept"), "kept");
     // What cannot be written leaves the machine running, and no file.
@@ -133,5 +145,27 @@ pub fn memory_with_disks(machine: &dyn Machine, dir: &Path) {
     let failed = memory.save(&dir.join("other"), &mut || Err(vml_core::Error::invalid("on purpose"))).unwrap_err();
     assert_eq!(failed.to_string(), "on purpose");
     assert_eq!(machine.state().unwrap(), MachineState::Running);
+    machine.stop(Stop::Kill).unwrap();
+}
+
+/// The memory of a suspended machine is taken, given up, put back and resumed.
+pub fn memory_put_back(machine: &dyn Machine, dir: &Path) {
+    machine.start().unwrap();
+    let address = machine.address().unwrap().unwrap();
+    ssh(&address, "echo kept > /run/kept; sync");
+    let memory = machine.live_memory().unwrap();
+    assert_eq!(memory.suspended().unwrap_err().kind(), ErrorKind::InvalidInput);
+    machine.suspend().unwrap();
+    let (file, saved) = memory.suspended().unwrap();
+    fs::copy(file, dir.join("taken")).unwrap();
+    machine.stop(Stop::Kill).unwrap();
+    assert_eq!(machine.state().unwrap(), MachineState::Off);
+    assert!(memory.put(&[], &mut |_| panic!("what does not fit is not written")).is_err());
+    assert_eq!(memory.put(&saved.facts, &mut |_| Err(vml_core::Error::invalid("on purpose"))).unwrap_err().to_string(), "on purpose");
+    assert_eq!(machine.state().unwrap(), MachineState::Off);
+    memory.put(&saved.facts, &mut |to| fs::copy(dir.join("taken"), to).map(|_| ()).map_err(|error| panic!("{error}"))).unwrap();
+    assert_eq!(machine.state().unwrap(), MachineState::Suspended);
+    machine.resume().unwrap();
+    assert_eq!(ssh(&machine.address().unwrap().unwrap(), "cat /run/kept"), "kept");
     machine.stop(Stop::Kill).unwrap();
 }
