@@ -229,7 +229,7 @@ impl Machine for LibvirtMachine {
 
     fn suspend(&self) -> Result<()> {
         match self.state()? {
-            MachineState::Running => memory::suspend(self, false),
+            MachineState::Running => memory::suspend(self),
             state => Err(Error::invalid(format!("the machine is {}: only one that runs is suspended", state.name()))),
         }
     }
@@ -237,7 +237,7 @@ impl Machine for LibvirtMachine {
     fn resume(&self) -> Result<()> {
         match self.state()? {
             MachineState::Paused => self.simple(|domain| domain.resume().map(|_| ())),
-            MachineState::Suspended => memory::resume(self, false),
+            MachineState::Suspended => memory::resume(self),
             state => Err(Error::invalid(format!("the machine is {}: there is nothing to resume", state.name()))),
         }
     }

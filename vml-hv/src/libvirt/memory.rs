@@ -1,24 +1,24 @@
-//! A machine's memory: libvirt's managed save.
+//! A machine's memory: libvirt's managed save of one that is suspended, a snapshot of memory alone of one that runs on.
 //!
 //! ```text
-//! running ──managed save, to go on paused──► suspended ──copy──► the entry's file
-//!    ▲                                           │
-//!    └──go on── the disks' session begins ◄──started paused
+//! running ──held──► snapshot of memory ──► disks taken back ──► the disks' session begins ──► running
 //! ```
-//! While QEMU writes its memory it lets go of the disks, and libvirt has no call to take them back; so the machine is started again
-//! from what was saved, paused, and the disks of that moment are those of the memory. Until it is started its memory is safe in
-//! libvirt's own file: whatever fails, the machine is running or suspended.
+//! While QEMU writes its memory it lets go of the disks. libvirt has no call to take them back without letting the machine run, so QEMU
+//! itself is told to, through libvirt; libvirt notes that in its log (it calls the machine tainted). QEMU can since 10.0.
 
 use super::call::{on_connection, on_domain};
 use super::machine::LibvirtMachine;
 use super::saved::{Head, set_xml};
+use super::xml::escaped;
 use super::{error, raw};
+use std::fmt::Write as _;
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 use virt::domain::Domain;
+use virt::domain_snapshot::DomainSnapshot;
 use virt::sys;
 use vml_core::entry::Fact;
 use vml_core::machine::{Machine as _, MachineState, SavedMemory};
@@ -31,12 +31,15 @@ const FACT_LIBVIRT: &str = "memory.libvirt";
 const FACT_MACHINE: &str = "memory.machine";
 const FACT_MIB: &str = "memory.mib";
 const FACT_STREAM: &str = "memory.stream";
+/// The name space of the mark that a machine has while it is held by a save.
+const MARK: &str = "urn:vml:held";
+/// What QEMU is told, so that a machine that is held has its disks again.
+const TAKE_BACK: &str = r#"{"execute":"blockdev-set-active","arguments":{"active":true}}"#;
 
-/// Suspends the machine; one that is resumed later is then held, if `paused`, and runs on otherwise, whatever it does now.
-pub(super) fn suspend(machine: &LibvirtMachine, paused: bool) -> Result<()> {
-    let flags = if paused { sys::VIR_DOMAIN_SAVE_PAUSED } else { sys::VIR_DOMAIN_SAVE_RUNNING };
-    let saved = on_domain(&machine.uri, machine.options.memory_limit, move |domain| {
-        domain.managed_save(flags).map(|_| ()).map_err(|cause| error::from_virt(&cause))
+/// Suspends the machine; it runs on when it is resumed, also if it was held.
+pub(super) fn suspend(machine: &LibvirtMachine) -> Result<()> {
+    let saved = on_domain(&machine.uri, machine.options.memory_limit, |domain| {
+        domain.managed_save(sys::VIR_DOMAIN_SAVE_RUNNING).map(|_| ()).map_err(|cause| error::from_virt(&cause))
     });
     saved.inspect_err(|error| {
         if error.kind() == ErrorKind::Interrupted {
@@ -46,12 +49,9 @@ pub(super) fn suspend(machine: &LibvirtMachine, paused: bool) -> Result<()> {
     })
 }
 
-/// Starts a suspended machine; held, if `paused`.
-pub(super) fn resume(machine: &LibvirtMachine, paused: bool) -> Result<()> {
-    let flags = if paused { sys::VIR_DOMAIN_START_PAUSED } else { 0 };
-    on_domain(&machine.uri, machine.options.memory_limit, move |domain| {
-        domain.create_with_flags(flags).map(|_| ()).map_err(|cause| error::from_virt(&cause))
-    })
+/// Starts a suspended machine.
+pub(super) fn resume(machine: &LibvirtMachine) -> Result<()> {
+    on_domain(&machine.uri, machine.options.memory_limit, |domain| domain.create().map(|_| ()).map_err(|cause| error::from_virt(&cause)))
 }
 
 /// libvirt's file of a suspended machine.
@@ -70,45 +70,83 @@ pub(super) fn save(machine: &LibvirtMachine, to: &Path, held: &mut dyn FnMut() -
     if machine.call(|domain| Ok(raw::backup_xml(domain).is_ok()))? {
         return Err(Error::new(ErrorKind::Locked, "another save of the machine is under way, or ended half-way"));
     }
-    let from = path(machine)?;
-    // Seen before the machine is held.
-    fs::read_dir(&machine.options.save_dir)
-        .at(|| format!("cannot look into {}, where libvirt saves memory", machine.options.save_dir.display()))?;
+    // What cannot be written is seen before the machine is held.
     let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(to);
     drop(file.at(|| format!("cannot write {}", to.display()))?);
-    suspend(machine, true).inspect_err(|_| _ = fs::remove_file(to))?;
-    let copied = copy(&from, to).and_then(|()| facts(machine, to));
-    let started = resume(machine, true).or_else(|_| resume(machine, true));
-    let result = match (copied, started) {
-        (_, Err(error)) => {
-            _ = fs::remove_file(to);
-            return Err(error.context("the machine could not be started again: it is suspended, with its memory as it was"));
-        }
-        (Err(error), Ok(())) => Err(error),
-        (Ok(facts), Ok(())) => held().map(|()| SavedMemory { format: FORMAT.to_owned(), facts }),
-    };
-    let result = result.inspect_err(|_| _ = fs::remove_file(to));
+    let to = fs::canonicalize(to).at(|| format!("cannot find {}", to.display()))?;
+    let saved = hold(machine).and_then(|()| write(machine, &to)).and_then(|()| {
+        let facts = facts(machine, &to)?;
+        held().map(|()| SavedMemory { format: FORMAT.to_owned(), facts })
+    });
+    let saved = saved.inspect_err(|_| _ = fs::remove_file(&to));
     match go_on(machine) {
-        Ok(()) => result,
+        Ok(()) => saved,
         Err(error) => Err(error.context("the machine is held: resume it")),
     }
 }
 
-/// Lets the machine go on; a try that fails for once does not leave it held.
-fn go_on(machine: &LibvirtMachine) -> Result<()> {
-    machine.resume().or_else(|_| {
-        thread::sleep(Duration::from_secs(1));
-        if machine.state()? == MachineState::Running { Ok(()) } else { machine.resume() }
+/// Holds the machine, and leaves a mark that it is held by a save.
+fn hold(machine: &LibvirtMachine) -> Result<()> {
+    machine.call(|domain| {
+        mark(domain, Some("<held/>"))?;
+        domain.suspend().map(|_| ()).map_err(|cause| error::from_virt(&cause))
     })
 }
 
-/// A second name for libvirt's file, which it removes when the machine is started; a copy on another file system.
-fn copy(from: &Path, to: &Path) -> Result<()> {
-    _ = fs::remove_file(to);
-    if fs::hard_link(from, to).is_ok() {
-        return Ok(());
+fn mark(domain: &Domain, mark: Option<&str>) -> Result<()> {
+    let kind = i32::try_from(sys::VIR_DOMAIN_METADATA_ELEMENT).unwrap_or_default();
+    let key = mark.map(|_| "vml");
+    domain.set_metadata(kind, mark, key, Some(MARK), sys::VIR_DOMAIN_AFFECT_LIVE).map(|_| ()).map_err(|cause| error::from_virt(&cause))
+}
+
+/// Writes the memory of a machine that is held, which has its disks afterwards.
+fn write(machine: &LibvirtMachine, to: &Path) -> Result<()> {
+    let file = to.to_str().ok_or_else(|| Error::invalid(format!("{} is not UTF-8", to.display())))?;
+    let mut xml = format!("<domainsnapshot><name>vml-memory</name><memory snapshot='external' file='{}'/><disks>", escaped(file));
+    for disk in machine.domain(false)?.disks {
+        _ = write!(xml, "<disk name='{}' snapshot='no'/>", escaped(&disk.target));
     }
-    fs::copy(from, to).map(|_| ()).at(|| format!("cannot copy {} to {}", from.display(), to.display()))
+    xml.push_str("</disks></domainsnapshot>");
+    // libvirt writes into a new file only, and makes it itself.
+    fs::remove_file(to).at(|| format!("cannot write {}", to.display()))?;
+    let saved = on_domain(&machine.uri, machine.options.memory_limit, move |domain| {
+        let flags = sys::VIR_DOMAIN_SNAPSHOT_CREATE_NO_METADATA;
+        DomainSnapshot::create_xml(domain, &xml, flags).map(|_| ()).map_err(|cause| error::from_virt(&cause))
+    });
+    saved.inspect_err(|error| {
+        if error.kind() == ErrorKind::Interrupted {
+            _ = machine.call(raw::abort_job);
+        }
+    })?;
+    let answer = machine.call(|domain| domain.qemu_monitor_command(TAKE_BACK, 0).map_err(|cause| error::from_virt(&cause)))?;
+    let answer: serde_json::Value =
+        serde_json::from_str(&answer).map_err(|error| Error::corrupt("QEMU's answer is no JSON").because(error))?;
+    if answer.get("return").is_none() {
+        let (_, qemu) = versions(machine)?;
+        let message = format!("QEMU {} cannot save memory and disks of one moment; 10.0 and newer can", dotted(qemu));
+        return Err(Error::new(ErrorKind::UnsupportedFormat, message));
+    }
+    Ok(())
+}
+
+/// Lets the machine go on; a try that fails for once does not leave it held.
+fn go_on(machine: &LibvirtMachine) -> Result<()> {
+    let resume = || if machine.state()? == MachineState::Running { Ok(()) } else { machine.resume() };
+    resume().or_else(|_| {
+        thread::sleep(Duration::from_secs(1));
+        resume()
+    })?;
+    // Without the mark it is only not let go by itself another time.
+    _ = machine.call(|domain| mark(domain, None));
+    Ok(())
+}
+
+/// Lets a machine go on that is still held by a save which has ended; whether there was one.
+pub(super) fn let_go(machine: &LibvirtMachine) -> Result<bool> {
+    if machine.state()? != MachineState::Paused || !machine.xml(false)?.contains(MARK) {
+        return Ok(false);
+    }
+    go_on(machine).map(|()| true)
 }
 
 /// What is needed to resume the memory in `saved`.
@@ -182,7 +220,7 @@ fn adopt(machine: &LibvirtMachine, part: &Path, path: &Path) -> Result<()> {
     on_connection(&machine.uri, machine.options.memory_limit, move |connection| {
         Domain::domain_restore_flags(connection, &text, None, sys::VIR_DOMAIN_SAVE_PAUSED).map_err(|cause| error::from_virt(&cause))
     })?;
-    suspend(machine, false)
+    suspend(machine)
 }
 
 /// Why memory that was saved with these facts cannot be resumed here.

@@ -9,8 +9,8 @@
 //! checkpoints: they are read whole.
 
 use super::machine::LibvirtMachine;
-use super::raw;
 use super::xml::{DomainXml, Tree, XmlDisk, escaped};
+use super::{memory, raw};
 use crate::command::run;
 use crate::nbd::{NbdAddress, NbdDisk, NbdOptions};
 use std::fmt::Write as _;
@@ -72,6 +72,10 @@ impl<'m> Session<'m> {
         let socket = socket(machine, &disks)?;
         let keeps = disks.iter().any(|disk| keeps(disk));
         let checkpoint = keeps.then(|| format!("{PREFIX}{:016x}", RandomState::new().build_hasher().finish()));
+        for disk in &disks {
+            // Left by a QEMU and a libvirt that were both killed; nobody reads it any more.
+            _ = fs::remove_file(scratch(disk, &socket));
+        }
         let made = checkpoint.as_ref().map(|name| checkpoint_text(name, &domain, &disks));
         let mut session = Self { machine, disks: Vec::new(), checkpoint, socket, ended: false };
         // Whatever fails from here on is undone when the session is dropped.
@@ -169,20 +173,32 @@ fn keeps(disk: &XmlDisk) -> bool {
     disk.format == "qcow2"
 }
 
+/// The file that keeps what the guest overwrites while the disk is read. libvirt makes it, and removes it at the end.
+fn scratch(disk: &XmlDisk, socket: &Path) -> PathBuf {
+    match disk.file.as_ref().filter(|file| !file.starts_with("/dev")) {
+        Some(file) => PathBuf::from(format!("{}.vml-scratch", file.display())),
+        None => socket.with_file_name(format!("{}.vml-scratch", disk.target)),
+    }
+}
+
 fn backup_text(domain: &DomainXml, disks: &[XmlDisk], since: Option<&Checkpoint>, socket: &Path) -> Result<String> {
-    let path = socket.to_str().ok_or_else(|| Error::invalid(format!("{} is not UTF-8", socket.display())))?;
-    let mut xml = format!("<domainbackup mode='pull'><server transport='unix' socket='{}'/><disks>", escaped(path));
+    let utf8 = |path: &Path| path.to_str().map(escaped).ok_or_else(|| Error::invalid(format!("{} is not UTF-8", path.display())));
+    let mut xml = format!("<domainbackup mode='pull'><server transport='unix' socket='{}'/><disks>", utf8(socket)?);
     for disk in &domain.disks {
         let name = escaped(&disk.target);
         if !disks.contains(disk) {
             _ = write!(xml, "<disk name='{name}' backup='no'/>");
-        } else if let Some(since) = since.filter(|since| since.disks.contains(&disk.target)) {
-            let bitmap = escaped(&since.name);
-            let mode = format!("backupmode='incremental' incremental='{bitmap}' exportbitmap='{bitmap}'");
-            _ = write!(xml, "<disk name='{name}' backup='yes' type='file' {mode} exportname='{name}'/>");
-        } else {
-            _ = write!(xml, "<disk name='{name}' backup='yes' type='file' backupmode='full' exportname='{name}'/>");
+            continue;
         }
+        let mode = match since.filter(|since| since.disks.contains(&disk.target)).map(|since| escaped(&since.name)) {
+            Some(bitmap) => format!("backupmode='incremental' incremental='{bitmap}' exportbitmap='{bitmap}'"),
+            None => "backupmode='full'".to_owned(),
+        };
+        let file = utf8(&scratch(disk, socket))?;
+        _ = write!(
+            xml,
+            "<disk name='{name}' backup='yes' type='file' {mode} exportname='{name}'><driver type='qcow2'/><scratch file='{file}'/></disk>"
+        );
     }
     xml.push_str("</disks></domainbackup>");
     Ok(xml)
@@ -349,6 +365,9 @@ pub(super) fn clean(machine: &LibvirtMachine) -> Result<Vec<String>> {
             end_backup(machine)?;
             told.push("ended the backup of a save that did not end".to_owned());
         }
+    }
+    if active && memory::let_go(machine)? {
+        told.push("let the machine go on that was held by a save of its memory".to_owned());
     }
     let removed = if active { machine.call(|domain| remove_unfinished(domain, None))? } else { remove_offline(machine)? };
     if removed > 0 && told.is_empty() {
