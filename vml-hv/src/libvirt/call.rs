@@ -27,7 +27,7 @@ pub(super) fn on_domain<T: Send + 'static>(
             // It may be a UUID.
             Domain::lookup_by_uuid_string(connection, &name).map_err(|_| first)
         });
-        call(&found.map_err(|error| error::from_virt(&error))?)
+        call(&found.map_err(|cause| error::from_virt(&cause).context(format!("cannot use the machine {name:?}")))?)
     })
 }
 

@@ -142,6 +142,8 @@ impl DiskSession for Session<'_> {
     }
 
     fn commit(mut self: Box<Self>, checkpoint: &str) -> Result<()> {
+        // A backup that has ended by itself, with its QEMU say, has not shown what it should have.
+        self.machine.call(raw::backup_xml).map_err(|error| error.context("the backup has ended before it was told to"))?;
         let (own, entry) = (self.checkpoint.take(), checkpoint.to_owned());
         self.end(move |domain| {
             if let Some(own) = &own {

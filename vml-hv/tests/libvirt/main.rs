@@ -46,7 +46,8 @@ fn a_machine_of_ones_own_is_held_stopped_and_defined() {
     let domain = "<domain type='test'><name>own</name><memory>65536</memory><os><type>hvm</type></os></domain>";
     std::fs::write(&file, format!("<node>{domain}</node>")).unwrap();
     let uri = format!("test://{}", file.display());
-    let machine = open(&format!("{uri}/own")).unwrap();
+    let hasty = LibvirtOptions { answer_limit: Duration::from_secs(2), ..LibvirtOptions::default() };
+    let machine = LibvirtMachine::open(&format!("{uri}/own"), hasty).unwrap();
     machine.stop(Stop::Kill).unwrap_or_else(|error| assert_eq!(error.kind(), ErrorKind::Interrupted, "{error}"));
     let same = LibvirtMachine::define(&uri, domain, LibvirtOptions::default()).unwrap_err();
     assert_eq!(same.kind(), ErrorKind::AlreadyExists);
