@@ -2,7 +2,8 @@
 //!
 //! GUEST is a folder of `testdata/make-guest`; DIR is where the one machine lies that it knows. It does with files what VMware does:
 //! snapshots freeze images and write to new ones that stand on them, suspended machines are named in the `.vmx`, and a snapshot's memory in the
-//! `.vmsd`. What it cannot show is what VMware itself would do where the two differ.
+//! `.vmsd`. QEMU saves no memory while it has a vmdk image open, so it is given the bytes of a flat one, and what stands on it is a qcow2 beside
+//! the `.vmdk` that is named. What it cannot show is what VMware itself would do where the two differ.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use serde_json::{Value, json};
@@ -16,6 +17,7 @@ use vml_hv::vmware::Vmx;
 const LIMIT: Duration = Duration::from_secs(30);
 const STATE: &str = "checkpoint.vmState";
 const DISK: &str = "scsi0:0.fileName";
+const UPPER: &str = "system-000001.qcow2";
 
 struct Vm {
     guest: PathBuf,
@@ -116,8 +118,9 @@ impl Vm {
             "tcg",
         ]);
         qemu.args(["-m", &self.get("memsize"), "-qmp", "unix:qmp.sock,server=on,wait=off", "-serial", "file:serial.log"]);
-        let disk =
-            json!({ "driver": "vmdk", "node-name": "disk", "file": { "driver": "file", "filename": self.dir.join(self.get(DISK)) } });
+        let (flat, upper) = (self.dir.join("system-flat.vmdk"), self.dir.join(UPPER));
+        let (driver, file) = if upper.exists() { ("qcow2", upper) } else { ("raw", flat) };
+        let disk = json!({ "driver": driver, "node-name": "disk", "file": { "driver": "file", "filename": file } });
         qemu.args(["-blockdev", &disk.to_string(), "-device", "virtio-blk-pci,drive=disk,id=device"]);
         let net = format!("user,id=net,hostfwd=tcp:127.0.0.1:{}-:22", self.get("standIn.port"));
         qemu.args(["-netdev", &net, "-device", "virtio-net-pci,netdev=net"]);
@@ -158,12 +161,13 @@ impl Vm {
         let mut qmp = self.running();
         self.write_memory(&mut qmp, "system-Snapshot1.vmsn");
         qmp.run("blockdev-set-active", &json!({ "active": true })).unwrap();
-        let file = self.dir.join("system-000001.vmdk");
-        let snapshot = json!({ "node-name": "disk", "snapshot-file": file, "snapshot-node-name": "upper", "format": "vmdk" });
+        let file = self.dir.join(UPPER);
+        let snapshot = json!({ "node-name": "disk", "snapshot-file": file, "snapshot-node-name": "upper", "format": "qcow2" });
         qmp.run("blockdev-snapshot-sync", &snapshot).unwrap();
         let list =
             format!("snapshot0.filename = \"system-Snapshot1.vmsn\"\nsnapshot0.displayName = \"{name}\"\nlower = \"{}\"\n", self.get(DISK));
         fs::write(self.dir.join("system.vmsd"), list).unwrap();
+        fs::write(self.dir.join("system-000001.vmdk"), "# Disk DescriptorFile\n").unwrap();
         self.set(DISK, "system-000001.vmdk");
         qmp.run("cont", &json!({})).unwrap();
     }
@@ -173,20 +177,20 @@ impl Vm {
             fail("The snapshot does not exist: not found");
         }
         let list = Vmx::parse(&fs::read(self.dir.join("system.vmsd")).unwrap()).unwrap();
-        let upper = self.dir.join("system-000001.vmdk");
+        let upper = self.dir.join(UPPER);
         if let Some(mut qmp) = self.qmp() {
             qmp.run("block-commit", &json!({ "job-id": "merge", "device": "upper", "base-node": "disk" })).unwrap();
             until(|| job(&mut qmp).is_none_or(|job| job["ready"] == true));
             qmp.run("block-job-complete", &json!({ "device": "merge" })).unwrap();
             until(|| job(&mut qmp).is_none());
         } else {
-            let output = Command::new("qemu-img").args(["commit", "-q", "-f", "vmdk"]).arg(&upper).output().unwrap();
+            let output = Command::new("qemu-img").args(["commit", "-q", "-f", "qcow2"]).arg(&upper).output().unwrap();
             if !output.status.success() {
                 fail(&String::from_utf8_lossy(&output.stderr));
             }
         }
         self.set(DISK, list.get("lower").unwrap());
-        for file in [upper, self.dir.join("system-Snapshot1.vmsn"), self.dir.join("system.vmsd")] {
+        for file in [upper, self.dir.join("system-000001.vmdk"), self.dir.join("system-Snapshot1.vmsn"), self.dir.join("system.vmsd")] {
             fs::remove_file(file).unwrap();
         }
     }
