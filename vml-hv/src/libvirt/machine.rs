@@ -221,7 +221,7 @@ impl Machine for LibvirtMachine {
                 self.wait_off(limit)
             }
             (_, Stop::Kill) => {
-                self.simple(|domain| domain.destroy())?;
+                self.simple(Domain::destroy)?;
                 self.wait_off(self.options.answer_limit)
             }
         }

@@ -104,7 +104,11 @@ pub(super) fn checkpoint_redefine(domain: &Domain, xml: &str) -> Result<()> {
     let xml = text(xml)?;
     // SAFETY: the domain is alive, and the text outlives the call.
     let made = unsafe { sys::virDomainCheckpointCreateXML(domain.as_ptr(), xml.as_ptr(), sys::VIR_DOMAIN_CHECKPOINT_CREATE_REDEFINE) };
-    if made.is_null() { Err(super::error::from_virt(&VirtError::last_error())) } else { Ok(drop(Checkpoint(made))) }
+    if made.is_null() {
+        return Err(super::error::from_virt(&VirtError::last_error()));
+    }
+    drop(Checkpoint(made));
+    Ok(())
 }
 
 /// Deletes a checkpoint with what it knows; with `name_only` the images keep it.

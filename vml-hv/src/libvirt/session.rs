@@ -70,7 +70,7 @@ impl<'m> Session<'m> {
         }
         let mut since = since.and_then(|since| known.iter().find(|one| one.entry.as_deref() == Some(since)));
         let socket = socket(machine, &disks)?;
-        let keeps = disks.iter().any(|disk| keeps(disk));
+        let keeps = disks.iter().any(keeps);
         let checkpoint = keeps.then(|| format!("{PREFIX}{:016x}", RandomState::new().build_hasher().finish()));
         for disk in &disks {
             // Left by a QEMU and a libvirt that were both killed; nobody reads it any more.

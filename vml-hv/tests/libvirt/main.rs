@@ -35,7 +35,7 @@ fn a_machine_is_found_by_its_uuid_and_told_apart_from_one_that_is_not_there() {
     assert!(error.to_string().contains("nobody"), "{error}");
     assert!(open("nonsense:///x/nobody").is_err());
     assert_eq!(open("test:///default").unwrap_err().kind(), ErrorKind::InvalidInput);
-    assert_eq!(open("test:////no/such/file.xml/test").unwrap_err().kind(), ErrorKind::Io);
+    assert_eq!(open("test:////no/such/file.xml/test").unwrap_err().kind(), ErrorKind::InvalidInput);
 }
 
 #[test]

@@ -29,10 +29,10 @@ pub fn reaches(text: &str) -> Result<Vec<String>> {
             }
             ("domain", "bootloader") => found.push(format!("the program {}", element.text)),
             ("devices", "hostdev" | "filesystem" | "shmem" | "redirdev" | "vsock" | "crypto") => {
-                found.push(format!("a device of the kind {}", element.name))
+                found.push(format!("a device of the kind {}", element.name));
             }
             ("devices", "interface") if !matches!(kind, "network" | "user" | "bridge") => {
-                found.push(format!("a network card of the type {kind:?}"))
+                found.push(format!("a network card of the type {kind:?}"));
             }
             ("interface", "script" | "downscript") => found.push(format!("the program {}", element.value("path").unwrap_or_default())),
             ("devices", "disk") if !is_disk(&tree, at) && tree.find(at, &["source"]).is_some() => {
