@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 use vml_core::ErrorKind;
 use vml_core::machine::{GuestAddress, Machine, MachineState, Stop};
+use vml_hv::image::{self, OpenOptions};
 use vml_hv::vmware::{VmwareMachine, VmwareOptions};
 
 /// Writes a program that stands where `vmrun` does.
@@ -117,4 +118,30 @@ fn a_vmrun_that_hangs_fails_or_is_not_there_is_an_error() {
     let error = failing.state().unwrap_err();
     assert_eq!((error.kind(), error.to_string().as_str()), (ErrorKind::PermissionDenied, "vmrun list: Insufficient permissions"));
     assert_eq!(open("/no/such/vmrun".to_owned()).state().unwrap_err().kind(), ErrorKind::UnsupportedFormat);
+}
+
+#[test]
+fn a_chain_of_vmdk_snapshots_is_read_as_qemu_reads_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let here = |program: &str, args: &[&str]| tool(program, args, dir.path());
+    let write =
+        |image: &str, pattern: &str, at: &str| here("qemu-io", &["-f", "vmdk", "-c", &format!("write -P {pattern} {at} 100k"), image]);
+    here("qemu-img", &["create", "-q", "-f", "vmdk", "base.vmdk", "8M"]);
+    write("base.vmdk", "1", "0");
+    write("base.vmdk", "2", "3M");
+    for (lower, upper) in [("base.vmdk", "one.vmdk"), ("one.vmdk", "two.vmdk")] {
+        here("qemu-img", &["create", "-q", "-f", "vmdk", "-b", lower, "-F", "vmdk", upper]);
+    }
+    write("two.vmdk", "3", "64k");
+    write("two.vmdk", "0", "3M");
+    here("qemu-img", &["convert", "-f", "vmdk", "-O", "raw", "two.vmdk", "whole.raw"]);
+    let open = || image::open(&dir.path().join("two.vmdk"), &OpenOptions::default());
+    let disk = open().unwrap();
+    let mut bytes = vec![0; 8 << 20];
+    disk.read_at(&mut bytes, 0).unwrap();
+    assert!(bytes == std::fs::read(dir.path().join("whole.raw")).unwrap());
+    assert_eq!(disk.layers().len(), 3);
+    // Written to, the image below is not what the snapshot was made of.
+    write("base.vmdk", "5", "7M");
+    assert_eq!(open().err().unwrap().kind(), ErrorKind::Corrupt);
 }

@@ -15,5 +15,4 @@ pub use adapt::{Adaptation, NewDisk, adapt};
 pub use host::reaches;
 pub use read::{DomainXml, XmlDisk, read};
 #[cfg(feature = "libvirt")]
-pub(super) use tree::Tree;
-pub(super) use tree::escaped;
+pub(super) use tree::{Tree, escaped};
