@@ -269,10 +269,13 @@ impl LiveMemory for QemuMachine {
         if self.state()? != MachineState::Off {
             return Err(Error::invalid("the machine is not off"));
         }
+        if let Some(reason) = self.refusal(facts)? {
+            return Err(Error::new(ErrorKind::UnsupportedFormat, format!("the memory cannot be resumed here: {reason}")));
+        }
         let path = self.memory_path();
         process::make_run_dir(&self.dir)?;
         let part = path.with_extension("part");
-        write(&part)?;
+        write(&part).inspect_err(|_| _ = fs::remove_file(&part))?;
         memory::write_facts(&path, facts)?;
         fs::rename(&part, &path).at(|| format!("cannot write {}", path.display()))
     }

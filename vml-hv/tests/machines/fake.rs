@@ -1,7 +1,7 @@
 //! A machine in a few lines: its disk is bytes in memory, its guest a struct. It shows what the interface promises, and fails on purpose.
 
 use crate::guest::Guest;
-use crate::suite::{disks_of_one_moment, lives, memory_with_disks};
+use crate::suite::{disks_of_one_moment, lives, memory_put_back, memory_with_disks};
 use std::collections::BTreeMap;
 use std::fs;
 use std::ops::Range;
@@ -236,6 +236,10 @@ impl Disk for Frozen {
     }
 }
 
+fn saved() -> SavedMemory {
+    SavedMemory { format: "fake".to_owned(), facts: vec![Fact { name: "memory.fake".to_owned(), value: "1".to_owned() }] }
+}
+
 struct FakeSession<'m> {
     machine: &'m FakeMachine,
     disks: Vec<LiveDisk>,
@@ -290,16 +294,19 @@ impl LiveMemory for FakeMachine {
     fn save(&self, to: &Path, held: &mut dyn FnMut() -> Result<()>) -> Result<SavedMemory> {
         self.write_memory(to)?;
         held()?;
-        Ok(SavedMemory { format: "fake".to_owned(), facts: vec![Fact { name: "memory.fake".to_owned(), value: "1".to_owned() }] })
+        Ok(saved())
     }
 
     fn suspended(&self) -> Result<(PathBuf, SavedMemory)> {
         self.inner().need(MachineState::Suspended)?;
-        Ok((self.memory(), SavedMemory { format: "fake".to_owned(), facts: Vec::new() }))
+        Ok((self.memory(), saved()))
     }
 
-    fn put(&self, _: &[Fact], write: &mut dyn FnMut(&Path) -> Result<()>) -> Result<()> {
+    fn put(&self, facts: &[Fact], write: &mut dyn FnMut(&Path) -> Result<()>) -> Result<()> {
         self.inner().need(MachineState::Off)?;
+        if let Some(why) = self.refusal(facts)? {
+            return Err(Error::invalid(why));
+        }
         write(&self.memory())?;
         self.inner().state = MachineState::Suspended;
         Ok(())
@@ -318,4 +325,5 @@ fn a_fake_machine_passes() {
     lives(&machine, &reach);
     disks_of_one_moment(&machine, &reach);
     memory_with_disks(&machine, &reach, dir.path());
+    memory_put_back(&machine, &reach, dir.path());
 }

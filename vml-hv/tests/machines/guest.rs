@@ -4,6 +4,18 @@ use vml_core::machine::GuestAddress;
 use vml_testkit::guest;
 pub use vml_testkit::guest::{folder, tool};
 
+/// Runs a command in a real guest, again until it succeeds.
+#[track_caller]
+pub fn ssh(address: &GuestAddress, command: &str) -> String {
+    guest::ssh(address.ssh_port, command)
+}
+
+/// The same once.
+#[cfg(feature = "libvirt")]
+pub fn try_ssh(address: &GuestAddress, command: &str) -> Option<String> {
+    guest::try_ssh(address.ssh_port, command)
+}
+
 /// A guest that the suite can give work.
 pub trait Guest {
     /// Writes a file of so many random bytes, onto the disk.

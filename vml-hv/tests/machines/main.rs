@@ -4,5 +4,8 @@
 
 mod fake;
 mod guest;
+#[cfg(feature = "libvirt")]
+mod libvirt;
 mod qemu;
 mod suite;
+mod vmware;

@@ -1,7 +1,7 @@
 //! QEMU, driven directly.
 
 use crate::guest::{SshGuest, folder, tool};
-use crate::suite::{disks_of_one_moment, lives, memory_with_disks};
+use crate::suite::{disks_of_one_moment, lives, memory_put_back, memory_with_disks};
 use std::path::Path;
 use std::time::Duration;
 use vml_core::machine::{Machine, MachineState, Stop};
@@ -64,7 +64,10 @@ fn qemu_shows_disks_of_one_moment() {
 #[test]
 #[ignore = "needs VML_GUEST; scripts/test-machines.sh runs it"]
 fn qemu_saves_memory_with_disks() {
-    with_machine(|machine, dir| memory_with_disks(machine, &SshGuest::reach, dir));
+    with_machine(|machine, dir| {
+        memory_with_disks(machine, &SshGuest::reach, dir);
+        memory_put_back(machine, &SshGuest::reach, dir);
+    });
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! What must hold for every machine, whatever runs it.
 
-use crate::guest::Reach;
+use crate::guest::{Guest, Reach};
 use std::cell::RefCell;
 use std::fs;
 use std::path::Path;
@@ -79,6 +79,24 @@ pub fn disks_of_one_moment(machine: &dyn Machine, reach: Reach<'_>) {
     assert_eq!(content(session.disks()[0].disk.as_ref()), before, "the session shows one moment");
     session.commit("one").unwrap();
 
+    if machine.capabilities().changed_ranges {
+        changes_since(machine, guest.as_ref(), before);
+    }
+    let session = live.begin(Some("two")).unwrap();
+    // Left behind by somebody who was killed, it is cleaned up.
+    std::mem::forget(session);
+    assert_eq!(machine.clean().unwrap().len(), 1);
+    assert_eq!(machine.clean().unwrap(), [""; 0]);
+    let session = live.begin(Some("two")).unwrap();
+    assert_eq!(changed_len(session.as_ref()).is_some(), machine.capabilities().changed_ranges);
+    drop(session);
+    assert_eq!(guest.len("second"), 2_000_000, "the guest went on all the time");
+    machine.stop(Stop::Kill).unwrap();
+}
+
+/// The next session tells what changed since the last.
+fn changes_since(machine: &dyn Machine, guest: &dyn Guest, before: blake3::Hash) {
+    let live = machine.live_disks().unwrap();
     // What was written during the session is part of what changed since.
     let session = live.begin(Some("one")).unwrap();
     let changed = changed_len(session.as_ref()).unwrap();
@@ -96,15 +114,7 @@ pub fn disks_of_one_moment(machine: &dyn Machine, reach: Reach<'_>) {
     drop(session);
     let session = live.begin(Some("two")).unwrap();
     assert!(changed_len(session.as_ref()).unwrap() < 5_000_000);
-    // Left behind by somebody who was killed, it is cleaned up.
-    std::mem::forget(session);
-    assert_eq!(machine.clean().unwrap().len(), 1);
-    assert_eq!(machine.clean().unwrap(), [""; 0]);
-    let session = live.begin(Some("two")).unwrap();
-    assert!(changed_len(session.as_ref()).is_some());
-    drop(session);
-    assert_eq!(guest.len("second"), 2_000_000, "the guest went on all the time");
-    machine.stop(Stop::Kill).unwrap();
+    session.abort().unwrap();
 }
 
 /// Memory and disks of one moment.
@@ -125,7 +135,9 @@ pub fn memory_with_disks(machine: &dyn Machine, reach: Reach<'_>, dir: &Path) {
     assert_eq!(memory.refusal(&saved.facts).unwrap(), None);
     assert!(memory.refusal(&[]).unwrap().is_some());
     let len = fs::metadata(dir.join("memory")).unwrap().len();
-    assert!(len >= machine.describe().unwrap().memory_bytes, "{len}");
+    // Where every page has its place, the file has room for all.
+    let least = if saved.format == "libvirt-qemu-save" { 10 << 20 } else { machine.describe().unwrap().memory_bytes };
+    assert!(len >= least, "{len}");
     session.into_inner().unwrap().commit("full").unwrap();
     assert_eq!(guest.kept(), "kept");
     // What cannot be written leaves the machine running, and no file.
@@ -134,5 +146,28 @@ pub fn memory_with_disks(machine: &dyn Machine, reach: Reach<'_>, dir: &Path) {
     let failed = memory.save(&dir.join("other"), &mut || Err(vml_core::Error::invalid("on purpose"))).unwrap_err();
     assert_eq!(failed.to_string(), "on purpose");
     assert_eq!(machine.state().unwrap(), MachineState::Running);
+    machine.stop(Stop::Kill).unwrap();
+}
+
+/// The memory of a suspended machine is taken, given up, put back and resumed.
+pub fn memory_put_back(machine: &dyn Machine, reach: Reach<'_>, dir: &Path) {
+    machine.start().unwrap();
+    let guest = reach(&machine.address().unwrap().unwrap());
+    guest.keep("kept");
+    guest.sync();
+    let memory = machine.live_memory().unwrap();
+    assert_eq!(memory.suspended().unwrap_err().kind(), ErrorKind::InvalidInput);
+    machine.suspend().unwrap();
+    let (file, saved) = memory.suspended().unwrap();
+    fs::copy(file, dir.join("taken")).unwrap();
+    machine.stop(Stop::Kill).unwrap();
+    assert_eq!(machine.state().unwrap(), MachineState::Off);
+    assert!(memory.put(&[], &mut |_| panic!("what does not fit is not written")).is_err());
+    assert_eq!(memory.put(&saved.facts, &mut |_| Err(vml_core::Error::invalid("on purpose"))).unwrap_err().to_string(), "on purpose");
+    assert_eq!(machine.state().unwrap(), MachineState::Off);
+    memory.put(&saved.facts, &mut |to| fs::copy(dir.join("taken"), to).map(|_| ()).map_err(|error| panic!("{error}"))).unwrap();
+    assert_eq!(machine.state().unwrap(), MachineState::Suspended);
+    machine.resume().unwrap();
+    assert_eq!(reach(&machine.address().unwrap().unwrap()).kept(), "kept");
     machine.stop(Stop::Kill).unwrap();
 }
