@@ -46,6 +46,12 @@ pub struct Area {
     /// The folder of a machine that VML runs with QEMU; its disks are described there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub qemu: Option<PathBuf>,
+    /// A machine of libvirt, `URI/DOMAIN`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub libvirt: Option<String>,
+    /// The description of a machine of VMware, `FILE.vmx`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vmware: Option<PathBuf>,
     /// A guest whose directories are saved over SSH.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ssh: Option<Box<SshConfig>>,
@@ -67,6 +73,8 @@ impl Area {
             machine: None,
             allow_dir: Vec::new(),
             qemu: None,
+            libvirt: None,
+            vmware: None,
             ssh: None,
             disks: Vec::new(),
         }
@@ -74,14 +82,14 @@ impl Area {
 
     /// Whether it is a machine that a hypervisor runs.
     pub fn is_machine(&self) -> bool {
-        self.qemu.is_some()
+        self.qemu.is_some() || self.libvirt.is_some() || self.vmware.is_some()
     }
 
     /// Where it is on this host, for people.
     pub fn place(&self) -> String {
-        let files = self.tree.iter().chain(&self.qemu).chain(self.disks.iter().map(|disk| &disk.file));
+        let files = self.tree.iter().chain(&self.qemu).chain(&self.vmware).chain(self.disks.iter().map(|disk| &disk.file));
         let guest = self.ssh.iter().map(|ssh| format!("ssh://{}", ssh.address));
-        files.map(|path| path.display().to_string()).chain(guest).collect::<Vec<_>>().join(", ")
+        files.map(|path| path.display().to_string()).chain(self.libvirt.clone()).chain(guest).collect::<Vec<_>>().join(", ")
     }
 }
 
@@ -128,11 +136,14 @@ pub fn get(name: &str) -> Result<Area> {
 
 fn parse(path: &Path, text: &str, name: &str) -> Result<Area> {
     let area: Area = toml::from_str(text).with_context(|| format!("{} is not the description of an area", path.display()))?;
-    if area.tree.is_none() && area.disks.is_empty() && area.qemu.is_none() && area.ssh.is_none() {
+    if area.tree.is_none() && area.disks.is_empty() && !area.is_machine() && area.ssh.is_none() {
         bail!(vml_core::Error::invalid(format!("{} names neither a tree nor a disk nor a machine nor a guest", path.display())));
     }
-    if area.qemu.is_some() && !area.disks.is_empty() {
+    if area.is_machine() && !area.disks.is_empty() {
         bail!(vml_core::Error::invalid(format!("{} names disks, and a machine that has its own", path.display())));
+    }
+    if usize::from(area.qemu.is_some()) + usize::from(area.libvirt.is_some()) + usize::from(area.vmware.is_some()) > 1 {
+        bail!(vml_core::Error::invalid(format!("{} names several machines", path.display())));
     }
     if area.name != name {
         bail!(vml_core::Error::invalid(format!("{} describes the area {:?}, but its folder says {name:?}", path.display(), area.name)));

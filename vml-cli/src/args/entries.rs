@@ -179,6 +179,9 @@ pub struct BuildArgs {
     pub no_memory: bool,
     #[command(flatten)]
     pub ssh: super::SshArgs,
+    /// Make it a machine of this libvirt, such as qemu:///system, called as the area; for entries that were saved from libvirt
+    #[arg(long, value_name = "URI", requires = "area")]
+    pub libvirt: Option<String>,
     /// Make an existing directory equal: replace what differs, delete what the entry does not have
     #[arg(long)]
     pub delete: bool,

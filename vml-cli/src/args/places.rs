@@ -163,8 +163,14 @@ pub struct AreaAddArgs {
     #[arg(long, value_name = "NAME@VERSION")]
     pub base: Option<String>,
     /// The folder of a machine that VML runs with QEMU: one with a machine.toml, or a new one for the disks that are given
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["libvirt", "vmware"])]
     pub qemu: Option<PathBuf>,
+    /// A machine of libvirt, such as qemu:///system/NAME
+    #[arg(long, value_name = "URI/DOMAIN", conflicts_with_all = ["vmware", "disks"])]
+    pub libvirt: Option<String>,
+    /// A machine of VMware Workstation or Fusion, by its description
+    #[arg(long, value_name = "FILE.vmx", conflicts_with = "disks")]
+    pub vmware: Option<PathBuf>,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -32,15 +32,16 @@ fn add(context: &Context, args: AreaAddArgs) -> Result<Outcome> {
     check_name("area", &args.name)?;
     Exclude::new(&args.tree.exclude)?;
     let ssh = args.ssh.config()?.map(Box::new);
-    if args.tree.tree.is_none() && args.disks.disks.is_empty() && args.qemu.is_none() && ssh.is_none() {
-        let places = "say --tree DIR, --disk FILE, --qemu DIR or --ssh HOST";
+    let is_machine = args.qemu.is_some() || args.libvirt.is_some() || args.vmware.is_some();
+    if args.tree.tree.is_none() && args.disks.disks.is_empty() && !is_machine && ssh.is_none() {
+        let places = "say --tree DIR, --disk FILE, --qemu DIR, --libvirt URI/DOMAIN, --vmware FILE or --ssh HOST";
         return Err(Error::invalid(format!("an area is a directory tree, disks, both, a machine, or a guest: {places}")).into());
     }
-    if args.qemu.is_some() && (args.tree.tree.is_some() || args.disks.machine.is_some()) {
-        let message = "--qemu is a machine with a description of its own: --tree and --machine do not go with it";
+    if is_machine && (args.tree.tree.is_some() || args.disks.machine.is_some()) {
+        let message = "a machine has a description of its own: --tree and --machine do not go with it";
         return Err(Error::invalid(message).into());
     }
-    if ssh.is_some() && args.qemu.is_none() && (args.tree.tree.is_some() || !args.disks.disks.is_empty()) {
+    if ssh.is_some() && !is_machine && (args.tree.tree.is_some() || !args.disks.disks.is_empty()) {
         return Err(
             Error::invalid("a guest over SSH is an area of its own, or that of a machine: --tree and --disk do not go with it").into()
         );
@@ -79,8 +80,13 @@ fn add(context: &Context, args: AreaAddArgs) -> Result<Outcome> {
         allow_dir: if qemu.is_some() { Vec::new() } else { allow_dir },
         disks: if qemu.is_some() { Vec::new() } else { disks },
         qemu,
+        libvirt: args.libvirt,
+        vmware: args.vmware.as_deref().map(|file| located(file, "the machine's description")).transpose()?,
         ssh,
     };
+    if is_machine {
+        machines::check(&area).with_context(|| format!("cannot use the machine {}", area.place()))?;
+    }
     let path = areas::add(&area)?;
     if context.json() {
         crate::output::value(&describe(&area, None)?)?;
@@ -189,6 +195,8 @@ fn describe(area: &Area, repository: Option<&Repository>) -> Result<Value> {
         "allow_dir": area.allow_dir.iter().map(|dir| json::host_path(dir)).collect::<Vec<_>>(),
         "machine": area.machine.as_deref().map(json::host_path),
         "qemu": area.qemu.as_deref().map(json::host_path),
+        "libvirt": area.libvirt,
+        "vmware": area.vmware.as_deref().map(json::host_path),
         "hypervisor": hypervisor(area),
         "ssh": area.ssh.as_deref().map(ssh),
         "base": area.base,

@@ -6,8 +6,9 @@ use crate::areas::{self, Area};
 use crate::args::BuildArgs;
 use crate::guests::{self, Patch, SshConfig};
 use crate::images::DiskImage;
+use crate::machines::{self, libvirt};
 use crate::output::{complain, human};
-use crate::{machines, settings};
+use crate::settings;
 use anyhow::{Context as _, Result, bail};
 use serde_json::json;
 use std::fs;
@@ -112,11 +113,21 @@ pub fn make(context: &Context, args: &BuildArgs, name: &str) -> Result<Made> {
 
 /// Removes a machine that was made here and could not be used.
 pub fn unmake(area: &Area) {
+    forget(area);
     if let Some(dir) = &area.qemu {
         empty(dir);
         _ = fs::remove_dir(dir);
     }
     _ = areas::remove(&area.name);
+}
+
+/// Makes the hypervisor forget it, where it knows it.
+fn forget(area: &Area) {
+    if let Some(uri) = &area.libvirt
+        && let Err(error) = libvirt::undefine(uri)
+    {
+        complain(format_args!("vml: {}: libvirt still knows {uri}: {error:#}", area.name));
+    }
 }
 
 /// Removes what is in a folder that was empty before.
@@ -159,24 +170,46 @@ impl Make<'_> {
             })
             .collect();
         let allowed: Vec<PathBuf> = disks.disks.iter().flat_map(|disk| disk.allowed.clone()).collect();
-        if let Some(notice) = machines::describe_from(self.entry.machine().or(self.source.machine()), &dir, &images, &allowed)? {
-            complain(format_args!("vml: {}: {notice}", self.name));
-        }
         let base = self.entry.base.as_ref().map(|base| format!("{}@{}", base.name, base.version));
-        let area = Area { base, qemu: Some(dir), ssh: self.ssh.clone(), ..Area::new(self.name) };
-        let memory = match self.entry.memory().filter(|_| !args.no_memory) {
-            Some(memory) => self.put_memory(&area, memory)?,
+        let area = Area { base, ssh: self.ssh.clone(), ..Area::new(self.name) };
+        let area = self.describe(area, dir, &images, allowed)?;
+        self.finish(&area, id, taken).inspect_err(|_| forget(&area)).map(|memory| Made { area, memory, disks })
+    }
+
+    /// Puts the memory into a machine that is there, and makes it an area.
+    fn finish(&self, area: &Area, id: &EntryId, taken: Option<EntryId>) -> Result<bool> {
+        let memory = match self.entry.memory().filter(|_| !self.args.no_memory) {
+            Some(memory) => self.put_memory(area, memory)?,
             None => false,
         };
-        areas::add(&area)?;
+        areas::add(area)?;
         // What is saved next follows the entry that the machine was built from.
         if taken.is_none() {
             self.repository.refs().set(RefKind::Area, self.name, None, Some(*id))?;
         }
         if self.entry.disks().next().is_none() {
-            self.patch(&area).inspect_err(|_| _ = machines::need(&area).and_then(|machine| Ok(machine.stop(Stop::Kill)?)))?;
+            self.patch(area).inspect_err(|_| _ = machines::need(area).and_then(|machine| Ok(machine.stop(Stop::Kill)?)))?;
         }
-        Ok(Made { area, memory, disks })
+        Ok(memory)
+    }
+
+    /// Makes a hypervisor's machine of the images.
+    fn describe(&self, area: Area, dir: PathBuf, images: &[DiskImage], allowed: Vec<PathBuf>) -> Result<Area> {
+        let saved = self.entry.machine().or(self.source.machine());
+        let Some(uri) = &self.args.libvirt else {
+            if let Some(notice) = machines::describe_from(saved, &dir, images, &allowed)? {
+                complain(format_args!("vml: {}: {notice}", self.name));
+            }
+            return Ok(Area { qemu: Some(dir), ..area });
+        };
+        let images: Vec<DiskImage> = images.iter().map(|image| DiskImage { file: dir.join(&image.file), ..image.clone() }).collect();
+        let (description, reaches) = libvirt::adapt(saved, self.name, &images)?;
+        if !reaches.is_empty() {
+            let question = format!("The saved machine uses of this host: {}. Make it?", reaches.join(", "));
+            self.context.confirm(&question, self.args.yes)?;
+        }
+        let uri = libvirt::define(uri, &description, &allowed)?;
+        Ok(Area { libvirt: Some(uri), allow_dir: allowed, ..area })
     }
 
     /// Starts the machine as its base is, and brings the entry's files into it.

@@ -66,10 +66,12 @@ fn tree(context: &Context, args: &SaveArgs, area: &Area, machine: &dyn Machine, 
         bail!(Error::invalid(message));
     };
     let state = machine.state()?;
-    let Some(address) = machine.address()?.filter(|_| state == MachineState::Running) else {
+    if state != MachineState::Running {
         bail!(Error::invalid(format!("the guest of {} cannot be reached: its machine is {}", area.name, state.name())));
-    };
-    let guest = guests::source(&ssh.at(&address)?, area.default_exclude, area.one_file_system)?;
+    }
+    // A hypervisor that does not know leaves it to what was written down.
+    let ssh = machine.address()?.map_or_else(|| Ok((**ssh).clone()), |address| ssh.at(&address))?;
+    let guest = guests::source(&ssh, area.default_exclude, area.one_file_system)?;
     save_guest::save(context, args, area, &guest, Some(machines::part(&machine.describe()?)), is_step)
 }
 

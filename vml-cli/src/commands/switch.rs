@@ -210,5 +210,6 @@ fn build_args(name: &str) -> BuildArgs {
         verify: false,
         only: None,
         ssh: SshArgs::default(),
+        libvirt: None,
     }
 }

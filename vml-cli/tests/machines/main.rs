@@ -4,6 +4,8 @@
 mod building;
 mod kills;
 mod lab;
+#[cfg(feature = "libvirt")]
+mod libvirt;
 mod saving;
 #[allow(dead_code)]
 #[path = "../suite/support.rs"]

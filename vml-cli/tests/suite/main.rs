@@ -21,3 +21,4 @@ mod side_by_side;
 mod support;
 mod transcript;
 mod vmdk;
+mod vmware;

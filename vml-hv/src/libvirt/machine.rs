@@ -90,6 +90,15 @@ impl LibvirtMachine {
         Ok(machine)
     }
 
+    /// Makes libvirt forget it, with its checkpoints and its suspended memory; its disks stay.
+    ///
+    /// # Errors
+    /// What libvirt says.
+    pub fn undefine(&self) -> Result<()> {
+        let flags = sys::VIR_DOMAIN_UNDEFINE_MANAGED_SAVE | sys::VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA | sys::VIR_DOMAIN_UNDEFINE_NVRAM;
+        self.simple(move |domain| domain.undefine_flags(flags))
+    }
+
     /// Where it is.
     pub fn uri(&self) -> &DomainUri {
         &self.uri

@@ -11,6 +11,17 @@ pub struct DomainUri {
     pub domain: String,
 }
 
+impl std::fmt::Display for DomainUri {
+    /// As [`parse`](DomainUri::parse) reads it.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (path, parameters) = self.uri.split_once('?').map_or((self.uri.as_str(), None), |(path, rest)| (path, Some(rest)));
+        // Where the URI is the root of a host, its slash is that before the domain.
+        let separator = if path.ends_with('/') { "" } else { "/" };
+        write!(f, "{path}{separator}{}", self.domain)?;
+        parameters.map_or(Ok(()), |parameters| write!(f, "?{parameters}"))
+    }
+}
+
 impl DomainUri {
     /// Reads `qemu:///system/NAME`; parameters of the URI stand at the end, as in `qemu+unix:///system/NAME?socket=PATH`.
     ///
@@ -59,6 +70,9 @@ mod tests {
     fn a_uri_has_a_domain_behind_it() {
         let parse = |text: &str| DomainUri::parse(text).map(|found| (found.uri.clone(), found.domain.clone(), found.is_remote()));
         let found = |uri: &str, domain: &str, remote| (uri.to_owned(), domain.to_owned(), remote);
+        for text in ["qemu:///system/web", "qemu+unix:///system/w?socket=/run/x", "xen:///system/a", "xen://host/a"] {
+            assert_eq!(DomainUri::parse(text).unwrap().to_string(), text);
+        }
         assert_eq!(parse("qemu:///system/web").unwrap(), found("qemu:///system", "web", false));
         assert_eq!(parse("qemu+ssh://me@host:22/system/web 2").unwrap(), found("qemu+ssh://me@host:22/system", "web 2", true));
         assert_eq!(parse("qemu+unix:///system/w?socket=/run/x").unwrap(), found("qemu+unix:///system?socket=/run/x", "w", false));

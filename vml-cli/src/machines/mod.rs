@@ -1,5 +1,7 @@
 //! The machine of an area, whatever runs it.
 
+pub mod libvirt;
+
 use crate::areas::Area;
 use crate::images::DiskImage;
 use anyhow::{Context as _, Result, bail};
@@ -8,11 +10,21 @@ use vml_core::entry::MachinePart;
 use vml_core::machine::{Capabilities, Description, GuestAddress, Machine, MachineState};
 use vml_core::{Error, ErrorKind, IoResultExt as _};
 use vml_hv::qemu::{CONFIG_FILE, DiskConfig, MachineConfig, QemuMachine, QemuOptions};
+use vml_hv::vmware::{VmwareMachine, VmwareOptions};
 
 /// Opens the machine of an area; none where the area is a tree or disks.
 pub fn open(area: &Area) -> Result<Option<Box<dyn Machine>>> {
-    let Some(dir) = &area.qemu else { return Ok(None) };
-    Ok(Some(Box::new(QemuMachine::open(dir, QemuOptions::default())?)))
+    if let Some(dir) = &area.qemu {
+        return Ok(Some(Box::new(QemuMachine::open(dir, QemuOptions::default())?)));
+    }
+    if let Some(uri) = &area.libvirt {
+        return Ok(Some(libvirt::open(uri, area)?));
+    }
+    if let Some(vmx) = &area.vmware {
+        let options = VmwareOptions { allowed_dirs: area.allow_dir.clone(), ..VmwareOptions::default() };
+        return Ok(Some(Box::new(VmwareMachine::open(vmx, options)?)));
+    }
+    Ok(None)
 }
 
 /// The same where there must be one.
@@ -37,11 +49,16 @@ pub fn add(dir: &Path, disks: &[DiskImage], allow_dir: &[PathBuf]) -> Result<Pat
     if !is_described {
         describe_new(dir, disks, allow_dir)?;
     }
-    let machine = QemuMachine::open(dir, QemuOptions::default())?;
-    for image in images(&machine.describe()?) {
-        image.open(&machine.config().allow_dir).with_context(|| format!("cannot use the disk {}", image.name))?;
-    }
     Ok(std::fs::canonicalize(dir).at(|| format!("cannot find {}", dir.display()))?)
+}
+
+/// Sees that a machine can be saved later: that it is there, and its disks can be read.
+pub fn check(area: &Area) -> Result<()> {
+    let description = need(area)?.describe()?;
+    for image in images(&description) {
+        image.open(&description.allowed_dirs).with_context(|| format!("cannot use the disk {}", image.name))?;
+    }
+    Ok(())
 }
 
 /// Describes a new machine with these disks in `dir`.
