@@ -39,6 +39,7 @@ fn add(context: &Context, args: &BaseAddArgs) -> Result<Outcome> {
         tags: &[],
         dry_run: false,
         in_use: false,
+        traffic: None,
         is_step: false,
     };
     let outcome = save::save(context, what)?;

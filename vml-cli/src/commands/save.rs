@@ -38,6 +38,8 @@ pub struct What<'a> {
     pub dry_run: bool,
     /// Whether images that somebody writes to are saved all the same.
     pub in_use: bool,
+    /// Bytes that came over SSH, and that went there.
+    pub traffic: Option<(u64, u64)>,
     /// Whether it is a step of another command, which prints the JSON.
     pub is_step: bool,
 }
@@ -88,6 +90,7 @@ pub fn what<'a>(area: &'a Area, args: &'a SaveArgs, machine: Option<MachinePart>
         tags: &args.tag,
         dry_run: args.dry_run,
         in_use: args.in_use,
+        traffic: None,
         is_step: false,
     }
 }
@@ -245,6 +248,8 @@ pub(super) fn print(
             "new_chunks": cost.new_chunks,
             "new_bytes": cost.new_bytes,
             "stored_bytes": cost.stored_bytes,
+            "received_bytes": what.traffic.map(|(received, _)| received),
+            "sent_bytes": what.traffic.map(|(_, sent)| sent),
             "elapsed_ms": elapsed_ms,
             "left_out": left_out.iter().map(json::left_out).collect::<Vec<_>>(),
             "left_out_more": more,

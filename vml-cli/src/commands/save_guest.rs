@@ -74,9 +74,10 @@ pub fn save(
     let saved = repository.save(request, &progress);
     progress.finish();
     let saved = saved.with_context(|| format!("cannot save {place}"))?;
-    let what = What { tree: Some(Path::new(&place)), disks: &[], is_step, ..what(area, args, None) };
-    print(context, &what, &saved, settings::elapsed_ms(started), &progress.problems(), &progress.notices())?;
     let traffic = guest.transport.traffic();
-    context.say(format_args!("{} came from {place}, {} went there", human::size(traffic.received()), human::size(traffic.sent())))?;
+    let (received, sent) = (traffic.received(), traffic.sent());
+    let what = What { tree: Some(Path::new(&place)), disks: &[], traffic: Some((received, sent)), is_step, ..what(area, args, None) };
+    print(context, &what, &saved, settings::elapsed_ms(started), &progress.problems(), &progress.notices())?;
+    context.say(format_args!("{} came from {place}, {} went there", human::size(received), human::size(sent)))?;
     Ok((saved.id, Outcome::of(saved.problems_count)))
 }

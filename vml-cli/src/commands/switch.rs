@@ -99,7 +99,7 @@ pub fn run(context: &Context, args: &SwitchArgs) -> Result<Outcome> {
 /// Where to go.
 enum Target {
     /// An area of this host.
-    Area(Area),
+    Area(Box<Area>),
     /// A log in the repository, of an area that this host does not have.
     Log(String),
 }
@@ -107,7 +107,7 @@ enum Target {
 impl Target {
     fn find(context: &Context, name: &str) -> Result<Self> {
         if areas::path(name)?.exists() {
-            return Ok(Self::Area(areas::get(name)?));
+            return Ok(Self::Area(Box::new(areas::get(name)?)));
         }
         let latest = context.repository()?.refs().get(RefKind::Area, name)?;
         latest.ok_or_else(|| Error::not_found(format!("there is no area {name:?} on this host, and no log of one in the repository")))?;

@@ -22,7 +22,7 @@ const NODE: &str = "path kind mode uid gid user group mtime bytes target link xa
 const AREA: &str =
     "area tree disks allow_dir machine qemu libvirt vmware hypervisor ssh base exclude default_exclude one_file_system description latest";
 const SAVE: &str = "entry dry_run origin parent base files directories others bytes read_files read_bytes disks memory_bytes new_chunks new_bytes \
-                    stored_bytes elapsed_ms left_out left_out_more problems notices";
+                    stored_bytes received_bytes sent_bytes elapsed_ms left_out left_out_more problems notices";
 const BUILD: &str = "entry directory files kept_files directories others deleted bytes owners elapsed_ms problems notices";
 
 #[test]

@@ -55,7 +55,25 @@ impl<'a> Bench<'a> {
              [[disk]]\nname = \"data\"\nfile = \"data.qcow2\"\nformat = \"qcow2\"\n"
         );
         fs::write(dir.join("machine.toml"), text)?;
-        self.run(&["area", "add", name, "--qemu", &dir.to_string_lossy(), "--base", "guest@1"]).map(drop)
+        let (key, hosts) = (self.guest.join("key"), self.guest.join("known_hosts"));
+        let login =
+            ["--ssh", "root@guest", "--identity", &key.to_string_lossy(), "--known-hosts", &hosts.to_string_lossy()].map(str::to_owned);
+        let mut add = vec!["area", "add", name, "--qemu"];
+        let dir = dir.to_string_lossy();
+        add.extend([&*dir, "--base", "guest@1"]);
+        add.extend(login.iter().map(String::as_str));
+        self.run(&add).map(drop)
+    }
+
+    /// Seconds that a tar of the directories takes that are saved over SSH, to nowhere.
+    pub fn tar(&self, name: &str) -> Result<f64> {
+        let started = Instant::now();
+        // Not everything can be read while it changes.
+        self.ssh(
+            name,
+            "cd / && tar --create --file=- --xattrs --acls --numeric-owner home root etc usr/local opt srv var 2>/dev/null; true",
+        )?;
+        Ok(started.elapsed().as_secs_f64())
     }
 
     pub fn start(&self, name: &str) -> Result<()> {
@@ -80,26 +98,28 @@ impl<'a> Bench<'a> {
 
     /// Runs a command in the guest, once it answers.
     pub fn in_guest(&self, name: &str, command: &str) -> Result<()> {
-        let status = self.run(&["area", "status", name])?;
-        let port = status["address"]["ssh_port"].as_u64().context("the machine has no address")?;
-        let ssh = |command: &str| -> Result<bool> {
-            let mut ssh = Command::new("ssh");
-            ssh.args(["-F", "none", "-i"]).arg(self.guest.join("key")).args(["-p", &port.to_string()]);
-            ssh.arg("-o").arg(format!("UserKnownHostsFile={}", self.guest.join("known_hosts").display()));
-            for option in ["HostKeyAlias=guest", "BatchMode=yes", "IdentitiesOnly=yes", "ConnectTimeout=5", "LogLevel=ERROR"] {
-                ssh.args(["-o", option]);
-            }
-            let status = ssh.arg("root@127.0.0.1").arg(command).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
-            Ok(status.context("cannot start ssh")?.success())
-        };
         let deadline = Instant::now() + BOOT_LIMIT;
-        while !ssh("true")? {
+        while !self.ssh(name, "true")? {
             if Instant::now() >= deadline {
                 bail!("the guest of {name} does not answer");
             }
             std::thread::sleep(Duration::from_millis(300));
         }
-        if ssh(command)? { Ok(()) } else { bail!("the guest of {name} does not do {command:?}") }
+        if self.ssh(name, command)? { Ok(()) } else { bail!("the guest of {name} does not do {command:?}") }
+    }
+
+    /// Whether a command in the guest succeeds; what it prints crosses the wire and goes nowhere.
+    fn ssh(&self, name: &str, command: &str) -> Result<bool> {
+        let status = self.run(&["area", "status", name])?;
+        let port = status["address"]["ssh_port"].as_u64().context("the machine has no address")?;
+        let mut ssh = Command::new("ssh");
+        ssh.args(["-F", "none", "-i"]).arg(self.guest.join("key")).args(["-p", &port.to_string()]);
+        ssh.arg("-o").arg(format!("UserKnownHostsFile={}", self.guest.join("known_hosts").display()));
+        for option in ["HostKeyAlias=guest", "BatchMode=yes", "IdentitiesOnly=yes", "ConnectTimeout=5", "LogLevel=ERROR"] {
+            ssh.args(["-o", option]);
+        }
+        let status = ssh.arg("root@127.0.0.1").arg(command).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
+        Ok(status.context("cannot start ssh")?.success())
     }
 
     /// Runs `vml --json`; the object that it prints.

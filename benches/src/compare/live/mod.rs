@@ -17,6 +17,10 @@ use std::path::Path;
 
 /// Bytes that are changed between two saves.
 pub const CHANGED: u64 = 100 << 20;
+/// Files that are saved over SSH besides those of the guest itself, of which one in a hundred changes.
+pub const FILES: u64 = 2000;
+/// Bytes of each.
+pub const FILE_LEN: u64 = 32 << 10;
 /// Seconds between two saves of a memory.
 pub const IDLE_S: u64 = 10;
 
@@ -37,6 +41,14 @@ pub struct Run {
     pub memory_first: u64,
     /// The same of the second, [`IDLE_S`] later.
     pub memory_second: u64,
+    /// Bytes that came over SSH when nothing had changed: the listing.
+    pub listing: u64,
+    /// Bytes that came when one file in a hundred had changed.
+    pub wire: u64,
+    /// Seconds of that save.
+    pub files_s: f64,
+    /// A tar of the same directories over SSH, in seconds.
+    pub tar_s: f64,
     /// `vml switch` from one suspended area to another.
     pub switch_s: f64,
     /// QEMU's own save of the one and restore of the other.
@@ -69,6 +81,16 @@ fn one(bench: &Bench<'_>, number: usize, runs: usize) -> Result<Run> {
     bench.in_guest("one", &change)?;
     let second = bench.save("one", "disk")?;
     (run.second_s, run.second_read, run.second_new) = (seconds(&second)?, read_bytes(&second)?, number_of(&second, "new_bytes")?);
+    tell("saves files over SSH");
+    bench.in_guest("one", &make_files())?;
+    bench.save("one", "tree")?;
+    run.listing = number_of(&bench.save("one", "tree")?, "received_bytes")?;
+    bench.in_guest("one", &change_files())?;
+    let files = bench.save("one", "tree")?;
+    (run.wire, run.files_s) = (number_of(&files, "received_bytes")?, seconds(&files)?);
+    run.tar_s = bench.tar("one")?;
+    // The next saves follow one of disks again.
+    bench.save("one", "disk")?;
     tell("saves memory");
     run.memory_first = number_of(&bench.save("one", "full")?, "stored_bytes")?;
     std::thread::sleep(std::time::Duration::from_secs(IDLE_S));
@@ -85,6 +107,16 @@ fn one(bench: &Bench<'_>, number: usize, runs: usize) -> Result<Run> {
     run.plain_s = plain::save_and_restore(&bench.machine("one"), &bench.machine("two"))?;
     bench.stop(&["one", "two"])?;
     Ok(run)
+}
+
+/// Text that does not compress, [`FILE_LEN`] bytes a file.
+fn make_files() -> String {
+    format!("mkdir -p /srv/files && cd /srv/files && for i in $(seq {FILES}); do head -c {FILE_LEN} /dev/urandom > $i; done; sync")
+}
+
+/// One file in a hundred is written anew.
+fn change_files() -> String {
+    format!("cd /srv/files && for i in $(seq 1 100 {FILES}); do head -c {FILE_LEN} /dev/urandom > $i; done; sync")
 }
 
 fn number_of(value: &Value, key: &str) -> Result<u64> {
