@@ -8,6 +8,6 @@ mod record;
 
 pub use id::EntryId;
 pub use record::{
-    BaseRef, Cost, DiskPart, ENTRY_RECORD, Entry, EntryKind, Fact, MACHINE_MAX_LEN, MachinePart, MemoryPart, NOTE_RECORD, Note, Owner, Part, TreePart,
-    VolumePart,
+    BaseRef, Cost, DiskPart, ENTRY_RECORD, Entry, EntryKind, Fact, MACHINE_MAX_LEN, MachinePart, MemoryPart, NOTE_RECORD, Note, Owner,
+    Part, TreePart, VolumePart,
 };

@@ -73,12 +73,7 @@ impl Repository {
         let options = DiskCaptureOptions { known: None, runs: &[], threads: self.options.threads };
         let chunker = ChunkerParams::Fixed { len: PAGE_LEN }.build()?;
         let captured = capture_disk(writer, chunker.as_ref(), request.file, &options, monitor)?;
-        Ok(MemoryPart {
-            format: request.format.to_owned(),
-            recipe: captured.recipe,
-            stats: captured.stats,
-            facts: request.facts.to_vec(),
-        })
+        Ok(MemoryPart { format: request.format.to_owned(), recipe: captured.recipe, stats: captured.stats, facts: request.facts.to_vec() })
     }
 }
 
