@@ -1,9 +1,11 @@
 //! What can be typed. Parsing validates and does nothing.
 
 mod entries;
+mod keep;
 mod places;
 
 pub use entries::*;
+pub use keep::*;
 pub use places::*;
 
 use clap::{Args as ClapArgs, Parser, Subcommand};
@@ -87,6 +89,10 @@ pub enum Command {
     Stats,
     /// See whether everything is whole
     Check(CheckArgs),
+    /// Forget entries, by name or by what to keep
+    Forget(ForgetArgs),
+    /// Free what no entry needs any more
+    Gc(GcArgs),
     /// Try a repository's settings on data of one's own
     Tune(TuneArgs),
     /// Print a completion script for a shell
