@@ -1,11 +1,14 @@
 # `make demo` and `make test` are all the set-up there is.
-.PHONY: all build demo test lint corpus-test boot-test bench compare fuzz clean
+.PHONY: all build demo test lint corpus-test boot-test machine-test libvirt-test bench compare fuzz clean
+
+# libvirt's adapter is built where libvirt's headers are; looked for when it is needed, because setup may install them.
+FEATURES = $$(pkg-config --exists libvirt 2>/dev/null && echo --features vml-cli/libvirt)
 
 all: build
 
 build:
 	@scripts/setup.sh build
-	cargo build --release -p vml-cli
+	cargo build --release -p vml-cli $(FEATURES)
 
 demo: build
 	target/release/vml demo
@@ -13,14 +16,16 @@ demo: build
 test:
 	@scripts/setup.sh test
 	@$(MAKE) --no-print-directory lint
-	cargo test --workspace
+	cargo test --workspace $(FEATURES)
 	@$(MAKE) --no-print-directory corpus-test
 	@$(MAKE) --no-print-directory boot-test
+	@$(MAKE) --no-print-directory machine-test
+	@$(MAKE) --no-print-directory libvirt-test
 
 # rustfmt and clippy are parts of a toolchain that not every package of Rust has.
 lint:
 	@if cargo fmt --version >/dev/null 2>&1; then set -x; cargo fmt --all --check; else echo "skipped: cargo fmt is not installed"; fi
-	@if cargo clippy --version >/dev/null 2>&1; then set -x; cargo clippy --workspace --all-targets -- -D warnings; else echo "skipped: cargo clippy is not installed"; fi
+	@if cargo clippy --version >/dev/null 2>&1; then set -x; cargo clippy --workspace --all-targets $(FEATURES) -- -D warnings; else echo "skipped: cargo clippy is not installed"; fi
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
 
 corpus-test:
@@ -28,6 +33,12 @@ corpus-test:
 
 boot-test:
 	@scripts/test-boot.sh
+
+machine-test:
+	@scripts/test-machines.sh
+
+libvirt-test:
+	@scripts/test-libvirt.sh
 
 bench:
 	cargo bench -p benches

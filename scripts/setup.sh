@@ -6,6 +6,9 @@ PATH=$PATH:/usr/sbin:/sbin
 need=() machines=()
 missing() { ! command -v "$1" >/dev/null; }
 ! missing cc || need+=(gcc libc6-dev)
+! missing pkg-config || need+=(pkg-config)
+# For SSH.
+pkg-config --exists openssl 2>/dev/null || need+=(libssl-dev)
 if [[ ${1:-build} == test ]]; then
   ! missing rsync || need+=(rsync)
   ! missing setfacl || need+=(acl)
@@ -19,6 +22,10 @@ if [[ ${1:-build} == test ]]; then
   if [[ $(id -u) == 0 ]]; then
     ! missing debootstrap || need+=(debootstrap)
     ! missing ssh || need+=(openssh-client)
+    ! missing sshd || need+=(openssh-server)
+    ! missing libvirtd || need+=(libvirt-daemon-system)
+    ! missing virsh || need+=(libvirt-clients)
+    pkg-config --exists libvirt 2>/dev/null || need+=(libvirt-dev)
     if [[ $(uname -m) == x86_64 ]] && missing qemu-system-x86_64; then machines+=(qemu-system-x86); fi
   fi
 fi

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tempfile::TempDir;
 use vml_core::entry::EntryKind;
-use vml_core::repository::{SaveRequest, SaveTree, Saved};
+use vml_core::repository::{SaveRequest, SaveTree, Saved, TreePlace};
 use vml_core::tree::{Exclude, RestoreOptions, Timestamp, restore_tree};
 use vml_core::{Config, MemoryBackend, NoMonitor, Repository, RepositoryOptions};
 
@@ -37,7 +37,7 @@ fn save(repository: &Repository, path: &Path) -> Saved {
     let exclude = Exclude::default();
     let request = SaveRequest {
         kind: EntryKind::State { area: "work".to_owned() },
-        tree: Some(SaveTree { path, exclude: &exclude, one_file_system: false, users: &[], groups: &[] }),
+        tree: Some(SaveTree { place: TreePlace::Local(path), exclude: &exclude, one_file_system: false, users: &[], groups: &[] }),
         disks: &[],
         machine: None,
         memory: None,
@@ -48,6 +48,7 @@ fn save(repository: &Repository, path: &Path) -> Saved {
         tags: &[],
         facts: Vec::new(),
         now: Timestamp { seconds: i64::try_from(now).unwrap(), nanoseconds: 0 },
+        learn: None,
         elapsed_ms: &|| 0,
     };
     repository.save(request, &NoMonitor).unwrap()

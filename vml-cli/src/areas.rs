@@ -2,6 +2,7 @@
 //!
 //! They say where a tree is on this host, so they are no part of a repository that others share.
 
+use crate::guests::SshConfig;
 use crate::images::DiskImage;
 use crate::settings;
 use anyhow::{Context as _, Result, bail};
@@ -42,16 +43,53 @@ pub struct Area {
     /// Further folders in which files that an image names may lie.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub allow_dir: Vec<PathBuf>,
+    /// The folder of a machine that VML runs with QEMU; its disks are described there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub qemu: Option<PathBuf>,
+    /// A machine of libvirt, `URI/DOMAIN`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub libvirt: Option<String>,
+    /// The description of a machine of VMware, `FILE.vmx`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vmware: Option<PathBuf>,
+    /// A guest whose directories are saved over SSH.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ssh: Option<Box<SshConfig>>,
     /// Its disks.
     #[serde(default, rename = "disk", skip_serializing_if = "Vec::is_empty")]
     pub disks: Vec<DiskImage>,
 }
 
 impl Area {
+    /// An area that names nothing yet.
+    pub fn new(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            tree: None,
+            base: None,
+            exclude: Vec::new(),
+            default_exclude: true,
+            one_file_system: false,
+            machine: None,
+            allow_dir: Vec::new(),
+            qemu: None,
+            libvirt: None,
+            vmware: None,
+            ssh: None,
+            disks: Vec::new(),
+        }
+    }
+
+    /// Whether it is a machine that a hypervisor runs.
+    pub fn is_machine(&self) -> bool {
+        self.qemu.is_some() || self.libvirt.is_some() || self.vmware.is_some()
+    }
+
     /// Where it is on this host, for people.
     pub fn place(&self) -> String {
-        let files = self.tree.iter().chain(self.disks.iter().map(|disk| &disk.file));
-        files.map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
+        let files = self.tree.iter().chain(&self.qemu).chain(&self.vmware).chain(self.disks.iter().map(|disk| &disk.file));
+        let guest = self.ssh.iter().map(|ssh| format!("ssh://{}", ssh.address));
+        files.map(|path| path.display().to_string()).chain(self.libvirt.clone()).chain(guest).collect::<Vec<_>>().join(", ")
     }
 }
 
@@ -98,8 +136,14 @@ pub fn get(name: &str) -> Result<Area> {
 
 fn parse(path: &Path, text: &str, name: &str) -> Result<Area> {
     let area: Area = toml::from_str(text).with_context(|| format!("{} is not the description of an area", path.display()))?;
-    if area.tree.is_none() && area.disks.is_empty() {
-        bail!(vml_core::Error::invalid(format!("{} names neither a tree nor a disk", path.display())));
+    if area.tree.is_none() && area.disks.is_empty() && !area.is_machine() && area.ssh.is_none() {
+        bail!(vml_core::Error::invalid(format!("{} names neither a tree nor a disk nor a machine nor a guest", path.display())));
+    }
+    if area.is_machine() && !area.disks.is_empty() {
+        bail!(vml_core::Error::invalid(format!("{} names disks, and a machine that has its own", path.display())));
+    }
+    if usize::from(area.qemu.is_some()) + usize::from(area.libvirt.is_some()) + usize::from(area.vmware.is_some()) > 1 {
+        bail!(vml_core::Error::invalid(format!("{} names several machines", path.display())));
     }
     if area.name != name {
         bail!(vml_core::Error::invalid(format!("{} describes the area {:?}, but its folder says {name:?}", path.display(), area.name)));
@@ -119,6 +163,25 @@ pub fn list() -> Result<Vec<(String, Result<Area>)>> {
     Ok(names.into_iter().map(|name| (name.clone(), get(&name))).collect())
 }
 
+/// The folder of an area, for what belongs to it on this host.
+pub fn folder_of(name: &str) -> Result<PathBuf> {
+    folder(name)
+}
+
+/// Keeps other commands away from an area's machine for as long as the file lives.
+pub fn lock(name: &str) -> Result<fs::File> {
+    let path = folder(name)?.join("lock");
+    let file =
+        fs::OpenOptions::new().create(true).truncate(false).write(true).open(&path).at(|| format!("cannot write {}", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(fs::TryLockError::WouldBlock) => {
+            bail!(vml_core::Error::new(vml_core::ErrorKind::Locked, format!("another command is at work on the area {name:?}")))
+        }
+        Err(fs::TryLockError::Error(error)) => Err(error).at(|| format!("cannot lock {}", path.display())).map_err(Into::into),
+    }
+}
+
 /// Where an area's description is.
 pub fn path(name: &str) -> Result<PathBuf> {
     Ok(folder(name)?.join(FILE))
@@ -128,8 +191,9 @@ pub fn path(name: &str) -> Result<PathBuf> {
 pub fn remove(name: &str) -> Result<()> {
     let folder = folder(name)?;
     let path = folder.join(FILE);
-    fs::remove_file(&path).at(|| format!("cannot remove {}", path.display()))?;
+    let removed = fs::remove_file(&path).at(|| format!("cannot remove {}", path.display()));
+    _ = fs::remove_file(folder.join("lock"));
     // Whatever a user keeps beside the description is the user's.
     _ = fs::remove_dir(&folder);
-    Ok(())
+    Ok(removed?)
 }

@@ -51,9 +51,13 @@ fn hint(error: &anyhow::Error, kind: Option<ErrorKind>) -> Option<&'static str> 
         ErrorKind::AlreadyExists if has("base") => "a base never changes: add it under another version",
         ErrorKind::AlreadyExists if has("not empty") => "choose a new directory, or --delete to make this one equal to the entry",
         ErrorKind::Corrupt => "`vml check --data` tells what is damaged; entries that do not use it are whole",
+        ErrorKind::UnsupportedFormat if has("the guest needs") => "docs/guests.md says what a guest needs",
         ErrorKind::UnsupportedFormat => "it was written by a newer version: use that one, or a newer one",
         ErrorKind::Locked => "try again: what was stored so far is used",
         ErrorKind::InvalidInput if has("could be") => "type more digits of the id",
+        ErrorKind::PermissionDenied if has("host key of") || has("does not let us in") => {
+            "`ssh` shows whether one can log in there by hand"
+        }
         ErrorKind::PermissionDenied => "look at the owner and mode of what is named above; a guest's tree usually needs root",
         ErrorKind::NoSpace => "free some space and run it again: it continues with what is there",
         _ => return None,

@@ -30,9 +30,28 @@ pub fn repository(chosen: Option<&Path>) -> Result<PathBuf> {
 
 /// `user@host`, as far as it is known.
 pub fn author() -> String {
+    format!("{}@{}", user(), host())
+}
+
+/// Who is working.
+pub fn user() -> String {
     let user = ["LOGNAME", "USER"].iter().find_map(|name| env::var(name).ok().filter(|user| !user.is_empty())).or_else(passwd_name);
-    let user = user.unwrap_or_else(|| rustix::process::getuid().as_raw().to_string());
-    format!("{user}@{}", host())
+    user.unwrap_or_else(|| rustix::process::getuid().as_raw().to_string())
+}
+
+/// Where the user keeps keys and known hosts.
+pub fn ssh_folder() -> Option<PathBuf> {
+    env::var_os("HOME").filter(|home| !home.is_empty()).map(|home| PathBuf::from(home).join(".ssh"))
+}
+
+/// The socket of the user's agent.
+pub fn ssh_agent() -> Option<PathBuf> {
+    env::var_os("SSH_AUTH_SOCK").filter(|socket| !socket.is_empty()).map(PathBuf::from)
+}
+
+/// Where what is too long for memory may lie for a while: `TMPDIR`, else `/tmp`.
+pub fn spool() -> PathBuf {
+    env::temp_dir()
 }
 
 fn passwd_name() -> Option<String> {

@@ -5,6 +5,8 @@
 pub mod backend_suite;
 pub mod faulty;
 pub mod files;
+pub mod guest;
 pub mod nobody;
 pub mod noise;
+pub mod sshd;
 pub mod trees;

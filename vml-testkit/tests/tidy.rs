@@ -15,8 +15,18 @@ const LAYERS: [(&str, &[&[&str]]); 4] = [
         "vml-core",
         &[&["tune"], &["repository"], &["refs", "machine"], &["entry"], &["volume"], &["tree", "disk"], &["recipe", "monitor", "name"]],
     ),
-    ("vml-hv", &[&["qemu"], &["guest", "image"], &["nbd"], &["command"]]),
-    ("vml-cli", &[&["commands"], &["output", "progress", "failure"], &["args", "areas", "bases"], &["images"], &["settings"]]),
+    ("vml-hv", &[&["qemu", "libvirt", "vmware", "ssh"], &["guest", "image"], &["nbd"], &["command"]]),
+    (
+        "vml-cli",
+        &[
+            &["commands"],
+            &["output", "progress", "failure"],
+            &["machines"],
+            &["args", "areas", "bases"],
+            &["images", "guests"],
+            &["settings"],
+        ],
+    ),
 ];
 
 /// Crates that a crate may name.
@@ -111,7 +121,8 @@ fn unsafe_code_stands_in_named_modules_only() {
         for path in sources(&root().join(name).join("src")) {
             let text = fs::read_to_string(&path).unwrap();
             let has = text.lines().filter(|line| !line.trim_start().starts_with("//")).any(|line| line.contains("unsafe {"));
-            assert!(!has || path.ends_with("vml-chunk/src/mmap.rs"), "{} has unsafe code", path.display());
+            let named = ["vml-chunk/src/mmap.rs", "vml-hv/src/libvirt/raw.rs"].iter().any(|named| path.ends_with(named));
+            assert!(!has || named, "{} has unsafe code", path.display());
         }
     }
 }

@@ -7,7 +7,7 @@ use benches::compare::options::Options;
 use benches::compare::report::{self, Setting, ToolInfo};
 use benches::compare::tools::{DiskVml, Vml};
 use benches::compare::verdict::verdicts;
-use benches::compare::{disks, million, mount, page, run, tools, tune};
+use benches::compare::{disks, live, million, mount, page, run, tools, tune};
 use clap::Parser;
 use serde_json::{Map, Value};
 use std::fs;
@@ -29,7 +29,7 @@ fn compare(options: &Options) -> Result<()> {
         return million::fill(repository);
     }
     options.check()?;
-    let kind = if options.disks || options.tune { Kind::Images } else { Kind::Trees };
+    let kind = if options.disks || options.tune || options.machines.is_some() { Kind::Images } else { Kind::Trees };
     let corpus = options.corpus.as_deref().map(|dir| Corpus::open(dir, kind)).transpose()?;
     if kind == Kind::Images {
         disks::check()?;
@@ -67,6 +67,15 @@ fn compare(options: &Options) -> Result<()> {
         let lines = tune::run(&vml, &tune::TUNED.map(|state| corpus.state(state)), work.path())?;
         blocks.push(("tune", format!("{} {}", report::machine_line(&machine), tune::markdown(&lines)?)));
         numbers.insert("tune".to_owned(), lines.into());
+    }
+    if let Some((corpus, guest)) = corpus.as_ref().zip(options.machines.as_deref()) {
+        let vml = Vml::new(tools::locate_vml(options)?);
+        let data = corpus.state("w3");
+        let guest = fs::canonicalize(guest).with_context(|| format!("cannot find {}", guest.display()))?;
+        let data = fs::canonicalize(data)?;
+        let runs = live::run(&vml, &guest, &data, options.runs.into(), work.path())?;
+        blocks.push(("machines", live::report::markdown(&report::machine_line(&machine), &runs)));
+        numbers.insert("machines".to_owned(), live::report::to_json(&runs));
     }
     if options.log_million {
         let vml = Vml::new(tools::locate_vml(options)?);

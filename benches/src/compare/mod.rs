@@ -7,12 +7,14 @@
 //! extents   sparse images                   million   listing a large repository
 //! run       the order of everything         disks     what images are measured at besides
 //! results   medians and spreads             tune      trying settings
-//! report    tables, JSON    verdict  goals  page      the block in the page
+//! report    tables, JSON                      live          machines that run
+//! verdict   goals                             page          the block in the page
 //! ```
 
 pub mod corpus;
 pub mod disks;
 pub mod extents;
+pub mod live;
 pub mod machine;
 pub mod measure;
 pub mod million;

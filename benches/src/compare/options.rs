@@ -41,6 +41,9 @@ pub struct Options {
     /// Measure log, show and check on a repository with a million chunks
     #[arg(long)]
     pub log_million: bool,
+    /// Measure machines that run, with the guest in this folder, made by testdata/make-guest
+    #[arg(long, value_name = "DIR", requires = "corpus")]
+    pub machines: Option<PathBuf>,
     /// Set by the program itself: it runs in a mount namespace of its own
     #[arg(long, hide = true)]
     pub inside: bool,

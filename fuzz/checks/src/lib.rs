@@ -15,7 +15,7 @@ mod wire;
 pub use self::chunk::{frame, index_segment, pack_footer};
 pub use self::core::{config_record, entry_record, listing_block, recipe_node};
 pub use self::disk::{qcow2_header, vmdk, volume};
-pub use self::wire::nbd_server;
+pub use self::wire::{nbd_server, ssh_listing, tar_stream};
 
 /// A check, by the name of its fuzz target.
 pub struct Target {
@@ -28,7 +28,7 @@ pub struct Target {
 }
 
 /// Every target.
-pub const TARGETS: [Target; 11] = [
+pub const TARGETS: [Target; 13] = [
     Target { name: "pack_footer", check: pack_footer, seeds: seeds::pack_footer },
     Target { name: "index_segment", check: index_segment, seeds: seeds::index_segment },
     Target { name: "frame", check: frame, seeds: seeds::frame },
@@ -40,4 +40,6 @@ pub const TARGETS: [Target; 11] = [
     Target { name: "qcow2_header", check: qcow2_header, seeds: seeds::qcow2_header },
     Target { name: "vmdk", check: vmdk, seeds: seeds::vmdk },
     Target { name: "nbd_server", check: nbd_server, seeds: seeds::nbd_server },
+    Target { name: "tar_stream", check: tar_stream, seeds: seeds::tar_stream },
+    Target { name: "ssh_listing", check: ssh_listing, seeds: seeds::ssh_listing },
 ];

@@ -10,6 +10,7 @@ use vml_core::recipe::{Node as RecipeNode, NodeRef, Piece, Recipe, Root};
 use vml_core::repository::{CONFIG_RECORD, Config, Features};
 use vml_core::tree::{Block, Content, LeftOut, LeftOutReason, Node, NodeKind, Timestamp, TreeStats};
 use vml_core::{Entry, EntryId};
+use vml_hv::ssh::tar::{Member, MemberData, TarWriter};
 
 /// A name and the bytes.
 pub type Seed = (&'static str, Vec<u8>);
@@ -300,4 +301,33 @@ pub fn nbd_server() -> Vec<Seed> {
     simple.extend(words(&[0x6744_6698, 95, 0, 2]));
     simple.extend(words(&[0x6744_6698, 5, 0, 3]));
     vec![("chunks", chunks.concat()), ("simple", simple)]
+}
+
+/// Streams of a file with an attribute, of a sparse file, and of what has no bytes.
+pub fn tar_stream() -> Vec<Seed> {
+    let mtime = Timestamp { seconds: 1_700_000_000, nanoseconds: 5 };
+    let write = |members: &[(MemberData<'_>, &[u8])]| {
+        let xattrs = [(b"user.a=".to_vec(), b"b".to_vec())];
+        let mut tar = TarWriter::new(Vec::new());
+        for (data, bytes) in members {
+            let member = Member { path: b"./a", data: data.clone(), mode: 0o644, uid: 1, gid: 2, mtime, xattrs: &xattrs };
+            tar.member(&member).and_then(|()| tar.data(bytes)).expect("memory takes everything");
+        }
+        tar.finish().expect("memory takes everything")
+    };
+    let runs = [512..515, 600..604];
+    vec![
+        ("file", write(&[(MemberData::File { size: 3, runs: None }, b"abc")])),
+        ("sparse", write(&[(MemberData::File { size: 9000, runs: Some(&runs) }, b"abcdefg")])),
+        ("links", write(&[(MemberData::Symlink(b"b"), b""), (MemberData::HardLink(b"./b"), b"")])),
+        ("device", write(&[(MemberData::Device { char: true, major: 1, minor: 3 }, b"")])),
+    ]
+}
+
+/// A listing with its header and its end, and one that is cut short.
+pub fn ssh_listing() -> Vec<Seed> {
+    let whole = b"vml-listing 1\0find (GNU findutils) 4.9.0\0tar (GNU tar) 1.34\x001700000000.5\0\
+        d 755 0 0 4096 2 3 65024 1700000000.0000000000 1700000000.0000000000\0.\0\0\
+        l 777 0 5 3 42 1 65024 -1.5000000000 1700000000.1234567890\0./a\0b\0vml-missing\0./opt\0vml-end\x000\0";
+    vec![("whole", whole.to_vec()), ("short", whole[..120].to_vec())]
 }

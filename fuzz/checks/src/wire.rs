@@ -3,6 +3,8 @@
 use std::io::{self, Read, Write};
 use std::time::Duration;
 use vml_hv::nbd::{Link, Session, Wanted};
+use vml_hv::ssh::tar::{Kind, TarReader};
+use vml_hv::ssh::{ListingEntry, ListingParser};
 
 /// A server that has said everything beforehand, and listens to nothing.
 struct Said<'a>(&'a [u8]);
@@ -57,6 +59,43 @@ pub fn nbd_server(bytes: &[u8]) {
         if session.is_lost() {
             assert!(session.read(&mut [0; 512], 0).is_err(), "a connection that was lost says something");
             return;
+        }
+    }
+}
+
+/// Bytes that are read of one member; what one announces may be any length.
+const MEMBER_MAX: u64 = 1 << 16;
+
+/// A tar stream from a guest, as it is and with the sums of its headers made right.
+pub fn tar_stream(bytes: &[u8]) {
+    for stream in [bytes.to_vec(), crate::seal::tar_headers(bytes)] {
+        let mut tar = TarReader::new(stream.as_slice());
+        while let Ok(Some(header)) = tar.next() {
+            assert!(!header.path.is_empty() && !header.path.contains(&0), "an impossible path");
+            assert!(header.kind == Kind::File || header.size == 0, "bytes of what has none");
+            assert!(header.xattrs.is_sorted_by(|a, b| a.0 < b.0), "attributes are not sorted");
+            let mut end = 0;
+            for run in header.runs.iter().flatten() {
+                assert!(run.start >= end && run.start < run.end && run.end <= header.size, "a run leaves its file");
+                end = run.end;
+            }
+            let mut member = Vec::new();
+            _ = (&mut tar).take(MEMBER_MAX).read_to_end(&mut member);
+            assert!(member.len() as u64 <= header.size, "more bytes than the member has");
+        }
+    }
+}
+
+/// A listing from a guest: no path leads out of its tree.
+pub fn ssh_listing(bytes: &[u8]) {
+    let mut parser = ListingParser::new(bytes);
+    _ = parser.header();
+    while let Ok(entry) = parser.next() {
+        if let ListingEntry::Member(listed) = entry {
+            let parts = listed.path.split(|byte| *byte == b'/');
+            let plain = listed.path.is_empty() || parts.into_iter().all(|part| !part.is_empty() && part != b"." && part != b"..");
+            assert!(plain && !listed.path.contains(&0), "a path leads out of its tree");
+            assert!(listed.mode <= 0o7777 && listed.mtime.nanoseconds < 1_000_000_000, "an impossible mode or time");
         }
     }
 }

@@ -12,6 +12,7 @@ Files that are as the area's latest entry has them are not read.
 Examples:
   vml save analysis -m 'calibration done'
   vml save analysis -m 'before the upgrade' --tag stable
+  vml save detector -m 'in the middle of a run' --mode full
   vml save analysis -m try --dry-run")]
 pub struct SaveArgs {
     /// The area
@@ -25,6 +26,9 @@ pub struct SaveArgs {
     /// Tell what it would cost and store nothing
     #[arg(long)]
     pub dry_run: bool,
+    /// What to save of a machine: tree is its files, disk its disks, full its memory too [default: full of a suspended machine, else disk]
+    #[arg(long, value_name = "MODE", value_parser = ["tree", "disk", "full"])]
+    pub mode: Option<String>,
     /// Save disks although another program has an image open for writing: the saved state may be torn
     #[arg(long)]
     pub in_use: bool,
@@ -155,12 +159,29 @@ Examples:
   vml build analysis@latest /srv/guests/copy
   vml build stable /srv/guests/analysis --delete
   vml build detector@latest /srv/vms/copy
-  vml build detector@~1 /srv/vms/yesterday --format raw --verify")]
+  vml build detector@~1 /srv/vms/yesterday --format raw --verify
+  vml build detector@latest --area again --start
+  vml build lab@latest --area lab2 --ssh root@lab")]
 pub struct BuildArgs {
     /// The entry
     pub entry: String,
     /// Where to: a new or empty directory, unless --delete is given
-    pub dir: PathBuf,
+    #[arg(required_unless_present = "area")]
+    pub dir: Option<PathBuf>,
+    /// Make a new area of this name with a machine that runs, in DIR or in the area's folder
+    #[arg(long, value_name = "NAME")]
+    pub area: Option<String>,
+    /// Start the machine, or let it go on where it was saved
+    #[arg(long, requires = "area")]
+    pub start: bool,
+    /// Leave the saved memory out: the machine starts from its disks
+    #[arg(long, requires = "area")]
+    pub no_memory: bool,
+    #[command(flatten)]
+    pub ssh: super::SshArgs,
+    /// Make it a machine of this libvirt, such as qemu:///system, called as the area; for entries that were saved from libvirt
+    #[arg(long, value_name = "URI", requires = "area")]
+    pub libvirt: Option<String>,
     /// Make an existing directory equal: replace what differs, delete what the entry does not have
     #[arg(long)]
     pub delete: bool,
@@ -236,4 +257,27 @@ Example:
 pub struct DemoArgs {
     /// Where to work; kept afterwards [default: a temporary directory, removed afterwards]
     pub dir: Option<PathBuf>,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+What runs is saved, if a message is given, and suspended; then the other area is resumed, started, or built from its latest entry.
+A step that fails is undone: both areas are as they were.
+
+Examples:
+  vml switch detector -m 'second pass done'
+  vml switch analysis --no-save
+  vml switch analysis --from detector -m 'going home'")]
+pub struct SwitchArgs {
+    /// The area to go to
+    pub area: String,
+    /// Save the area that is left, with this message
+    #[arg(long, short)]
+    pub message: Option<String>,
+    /// Suspend the area that is left without saving it
+    #[arg(long, conflicts_with = "message")]
+    pub no_save: bool,
+    /// The area to leave; needed where several run
+    #[arg(long, value_name = "AREA")]
+    pub from: Option<String>,
 }

@@ -1,10 +1,12 @@
 //! What can be typed. Parsing validates and does nothing.
 
 mod entries;
+mod guest;
 mod keep;
 mod places;
 
 pub use entries::*;
+pub use guest::*;
 pub use keep::*;
 pub use places::*;
 
@@ -67,6 +69,8 @@ pub enum Command {
     Area(AreaCommand),
     /// Save the state of an area as a new entry
     Save(SaveArgs),
+    /// Put the running area away and bring up another one
+    Switch(SwitchArgs),
     /// The logbook: entries, newest first
     Log(LogArgs),
     /// What one entry is

@@ -125,11 +125,21 @@ pub struct TreeArgs {
 #[derive(Debug, Subcommand)]
 pub enum AreaCommand {
     /// Describe a working area on this host
-    Add(AreaAddArgs),
+    Add(Box<AreaAddArgs>),
     /// List the areas of this host
     List,
     /// Show one area
     Show(AreaNameArgs),
+    /// Start an area's machine, or let it go on
+    Start(AreaNameArgs),
+    /// Stop an area's machine
+    Stop(AreaStopArgs),
+    /// Write an area's memory to disk and end its machine; start lets it go on
+    Suspend(AreaNameArgs),
+    /// What the machines of this host's areas are doing
+    Status(AreaStatusArgs),
+    /// Bring an area's guest to the state of an entry, over SSH
+    Patch(super::AreaPatchArgs),
     /// Remove an area's description; its entries, its tree and its disks stay
     Rm(AreaRmArgs),
 }
@@ -138,7 +148,8 @@ pub enum AreaCommand {
 #[command(after_help = "\
 Examples:
   vml area add analysis --tree /srv/guests/analysis --base debian@12 --exclude '*.o'
-  vml area add detector --disk /srv/vms/detector.qcow2 --base debian@12")]
+  vml area add detector --disk /srv/vms/detector.qcow2 --base debian@12
+  vml area add detector --qemu /srv/vms/detector --disk system=/srv/vms/detector.qcow2 --base debian@12")]
 pub struct AreaAddArgs {
     /// A name for the area
     pub name: String,
@@ -146,9 +157,48 @@ pub struct AreaAddArgs {
     pub tree: TreeArgs,
     #[command(flatten)]
     pub disks: DiskArgs,
+    #[command(flatten)]
+    pub ssh: super::SshArgs,
     /// The base its entries are relative to
     #[arg(long, value_name = "NAME@VERSION")]
     pub base: Option<String>,
+    /// The folder of a machine that VML runs with QEMU: one with a machine.toml, or a new one for the disks that are given
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["libvirt", "vmware"])]
+    pub qemu: Option<PathBuf>,
+    /// A machine of libvirt, such as qemu:///system/NAME
+    #[arg(long, value_name = "URI/DOMAIN", conflicts_with_all = ["vmware", "disks"])]
+    pub libvirt: Option<String>,
+    /// A machine of VMware Workstation or Fusion, by its description
+    #[arg(long, value_name = "FILE.vmx", conflicts_with = "disks")]
+    pub vmware: Option<PathBuf>,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+The guest is asked to shut down, and given a minute; a suspended machine gives up its memory.
+
+Examples:
+  vml area stop analysis
+  vml area stop analysis --now")]
+pub struct AreaStopArgs {
+    /// The area
+    pub name: String,
+    /// At once, as by pulling the plug
+    #[arg(long)]
+    pub now: bool,
+    /// How long the guest may take, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    pub timeout: u64,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+Examples:
+  vml area status
+  vml area status analysis --json")]
+pub struct AreaStatusArgs {
+    /// One area only
+    pub name: Option<String>,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -1,11 +1,12 @@
 //! `vml area add|list|show|rm`
 
-use super::{Context, Outcome};
+use super::{Context, Outcome, machine, patch_guest};
 use crate::areas::{self, Area};
 use crate::args::{AreaAddArgs, AreaCommand, AreaNameArgs, AreaRmArgs};
-use crate::bases;
+use crate::guests::{self, SshConfig};
 use crate::images::DiskImage;
 use crate::output::{complain, human, json};
+use crate::{bases, machines};
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -15,9 +16,14 @@ use vml_core::{Error, Repository};
 
 pub fn run(context: &Context, command: AreaCommand) -> Result<Outcome> {
     match command {
-        AreaCommand::Add(args) => add(context, args),
+        AreaCommand::Add(args) => add(context, *args),
         AreaCommand::List => list(context),
         AreaCommand::Show(args) => show(context, &args),
+        AreaCommand::Start(args) => machine::start(context, &args),
+        AreaCommand::Stop(args) => machine::stop(context, &args),
+        AreaCommand::Suspend(args) => machine::suspend(context, &args),
+        AreaCommand::Status(args) => machine::status(context, &args),
+        AreaCommand::Patch(args) => patch_guest::run(context, &args),
         AreaCommand::Rm(args) => remove(context, &args),
     }
 }
@@ -25,8 +31,20 @@ pub fn run(context: &Context, command: AreaCommand) -> Result<Outcome> {
 fn add(context: &Context, args: AreaAddArgs) -> Result<Outcome> {
     check_name("area", &args.name)?;
     Exclude::new(&args.tree.exclude)?;
-    if args.tree.tree.is_none() && args.disks.disks.is_empty() {
-        return Err(Error::invalid("an area is a directory tree, disks, or both: say --tree DIR or --disk FILE").into());
+    let ssh = args.ssh.config()?.map(Box::new);
+    let is_machine = args.qemu.is_some() || args.libvirt.is_some() || args.vmware.is_some();
+    if args.tree.tree.is_none() && args.disks.disks.is_empty() && !is_machine && ssh.is_none() {
+        let places = "say --tree DIR, --disk FILE, --qemu DIR, --libvirt URI/DOMAIN, --vmware FILE or --ssh HOST";
+        return Err(Error::invalid(format!("an area is a directory tree, disks, both, a machine, or a guest: {places}")).into());
+    }
+    if is_machine && (args.tree.tree.is_some() || args.disks.machine.is_some()) {
+        let message = "a machine has a description of its own: --tree and --machine do not go with it";
+        return Err(Error::invalid(message).into());
+    }
+    if ssh.is_some() && !is_machine && (args.tree.tree.is_some() || !args.disks.disks.is_empty()) {
+        return Err(
+            Error::invalid("a guest over SSH is an area of its own, or that of a machine: --tree and --disk do not go with it").into()
+        );
     }
     let tree = args.tree.tree.as_deref().map(|tree| located(tree, "the tree")).transpose()?;
     if let Some(tree) = tree.as_ref().filter(|tree| !tree.is_dir()) {
@@ -49,6 +67,7 @@ fn add(context: &Context, args: AreaAddArgs) -> Result<Outcome> {
         let target = context.repository()?.refs().get(RefKind::Base, base)?;
         target.ok_or_else(|| Error::not_found(format!("there is no base {base:?} in the repository")))?;
     }
+    let qemu = args.qemu.as_deref().map(|dir| machines::add(dir, &disks, &allow_dir)).transpose()?;
     let area = Area {
         name: args.name,
         tree,
@@ -57,9 +76,17 @@ fn add(context: &Context, args: AreaAddArgs) -> Result<Outcome> {
         default_exclude: !args.tree.no_default_exclude,
         one_file_system: args.tree.one_file_system,
         machine,
-        allow_dir,
-        disks,
+        // A machine's own description names its disks.
+        allow_dir: if qemu.is_some() { Vec::new() } else { allow_dir },
+        disks: if qemu.is_some() { Vec::new() } else { disks },
+        qemu,
+        libvirt: args.libvirt,
+        vmware: args.vmware.as_deref().map(|file| located(file, "the machine's description")).transpose()?,
+        ssh,
     };
+    if is_machine {
+        machines::check(&area).with_context(|| format!("cannot use the machine {}", area.place()))?;
+    }
     let path = areas::add(&area)?;
     if context.json() {
         crate::output::value(&describe(&area, None)?)?;
@@ -105,6 +132,11 @@ fn show(context: &Context, args: &AreaNameArgs) -> Result<Outcome> {
     if let Some(tree) = &area.tree {
         context.say(format_args!("tree     {}", tree.display()))?;
     }
+    if let Some(ssh) = &area.ssh {
+        let guest = guests::source(ssh, area.default_exclude, area.one_file_system)?;
+        context.say(format_args!("guest    {}{}", ssh.address, if ssh.command { ", by the ssh command" } else { "" }))?;
+        context.say(format_args!("saves    {}", guest.dirs()))?;
+    }
     for disk in &area.disks {
         let format = disk.format.as_ref().map(|format| format!(" ({format})")).unwrap_or_default();
         context.say(format_args!("disk     {}: {}{format}", disk.name, disk.file.display()))?;
@@ -114,6 +146,9 @@ fn show(context: &Context, args: &AreaNameArgs) -> Result<Outcome> {
     }
     if let Some(machine) = &area.machine {
         context.say(format_args!("machine  {}", machine.display()))?;
+    }
+    if area.is_machine() {
+        show_machine(context, &area)?;
     }
     context.say(format_args!("base     {}", area.base.as_deref().unwrap_or("none")))?;
     for pattern in &area.exclude {
@@ -135,6 +170,17 @@ fn show(context: &Context, args: &AreaNameArgs) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
+fn show_machine(context: &Context, area: &Area) -> Result<()> {
+    let machine = machines::need(area)?;
+    let (description, capabilities) = (machine.describe()?, machine.capabilities());
+    for disk in &description.disks {
+        context.say(format_args!("disk     {}: {} ({})", disk.name, disk.file.display(), disk.format))?;
+    }
+    context.say(format_args!("machine  {}, with {} of memory", area.place(), human::size(description.memory_bytes)))?;
+    context.say(format_args!("run by   {}: {}", capabilities.adapter, machines::abilities(&capabilities).join(", ")))?;
+    context.say(format_args!("state    {}{}", machine.state()?.name(), machines::reached(machine.address()?.as_ref())))
+}
+
 fn latest(repository: &Repository, name: &str) -> Result<Option<(vml_core::EntryId, vml_core::Entry)>> {
     let Some(id) = repository.refs().get(RefKind::Area, name)? else { return Ok(None) };
     Ok(Some((id, repository.entry(&id)?)))
@@ -148,6 +194,11 @@ fn describe(area: &Area, repository: Option<&Repository>) -> Result<Value> {
         "disks": area.disks.iter().map(disk).collect::<Vec<_>>(),
         "allow_dir": area.allow_dir.iter().map(|dir| json::host_path(dir)).collect::<Vec<_>>(),
         "machine": area.machine.as_deref().map(json::host_path),
+        "qemu": area.qemu.as_deref().map(json::host_path),
+        "libvirt": area.libvirt,
+        "vmware": area.vmware.as_deref().map(json::host_path),
+        "hypervisor": hypervisor(area),
+        "ssh": area.ssh.as_deref().map(ssh),
         "base": area.base,
         "exclude": area.exclude,
         "default_exclude": area.default_exclude,
@@ -155,6 +206,14 @@ fn describe(area: &Area, repository: Option<&Repository>) -> Result<Value> {
         "description": json::host_path(&areas::path(&area.name)?),
         "latest": latest.map(|id| id.to_string()),
     }))
+}
+
+/// What runs an area's machine and can do with it; nothing where that is not known.
+fn hypervisor(area: &Area) -> Option<Value> {
+    let machine = machines::open(area).ok()??;
+    let capabilities = machine.capabilities();
+    let state = machine.state().ok().map(vml_core::machine::MachineState::name);
+    Some(json!({ "adapter": capabilities.adapter, "abilities": machines::abilities(&capabilities), "state": state }))
 }
 
 fn remove(context: &Context, args: &AreaRmArgs) -> Result<Outcome> {
@@ -170,6 +229,10 @@ fn remove(context: &Context, args: &AreaRmArgs) -> Result<Outcome> {
     }
     context.say(format_args!("removed the area {}; its log stays in the repository", args.name))?;
     Ok(Outcome::Done)
+}
+
+fn ssh(ssh: &SshConfig) -> Value {
+    json!({ "address": ssh.address, "path": ssh.path, "all": ssh.all, "command": ssh.command })
 }
 
 fn disk(disk: &DiskImage) -> Value {

@@ -1,7 +1,7 @@
 //! `vml base add|list|rm`
 
 use super::save::{self, What};
-use super::{Context, Outcome};
+use super::{Context, Outcome, disks as save_disks};
 use crate::args::{BaseAddArgs, BaseCommand, BaseRmArgs};
 use crate::bases;
 use crate::images::DiskImage;
@@ -29,7 +29,8 @@ fn add(context: &Context, args: &BaseAddArgs) -> Result<Outcome> {
         tree: args.tree.tree.as_deref(),
         disks: &disks,
         allow_dir: &args.disks.allow_dir,
-        machine: args.disks.machine.as_deref(),
+        machine: args.disks.machine.as_deref().map(save_disks::machine).transpose()?,
+        live: save::Live::default(),
         base: None,
         exclude: &args.tree.exclude,
         default_exclude: !args.tree.no_default_exclude,
@@ -38,8 +39,10 @@ fn add(context: &Context, args: &BaseAddArgs) -> Result<Outcome> {
         tags: &[],
         dry_run: false,
         in_use: false,
+        traffic: None,
+        is_step: false,
     };
-    let outcome = save::save(context, &what)?;
+    let outcome = save::save(context, what)?;
     if !disks.is_empty() {
         let entry = context.repository()?.refs().get(RefKind::Base, &args.base)?;
         let entry = entry.ok_or_else(|| Error::not_found(format!("the base {} went away meanwhile", args.base)))?;

@@ -1,7 +1,7 @@
 //! `vml build` and `vml base export`
 
 use super::restore::put_back;
-use super::{Context, Outcome, has_members, restore};
+use super::{Context, Outcome, build_machine, has_members, restore};
 use crate::args::{BaseExportArgs, BuildArgs, InsideArgs};
 use crate::bases::{self, BaseImage};
 use crate::images::DiskImage;
@@ -21,8 +21,12 @@ use vml_core::{ChunkStore, Entry, Error, ErrorKind, IoResultExt as _, Monitor as
 use vml_hv::image::write::{BackingImage, CLUSTER_LEN, Qcow2Target, RawTarget};
 
 pub fn run(context: &Context, args: &BuildArgs) -> Result<Outcome> {
-    if !args.delete && !args.replace && has_members(&args.dir) {
-        bail!(Error::new(ErrorKind::AlreadyExists, format!("{} is not empty", args.dir.display())));
+    if let Some(area) = &args.area {
+        return build_machine::run(context, args, area);
+    }
+    let dir = args.dir.as_deref().ok_or_else(|| Error::invalid("say where to: a directory, or --area NAME"))?;
+    if !args.delete && !args.replace && has_members(dir) {
+        bail!(Error::new(ErrorKind::AlreadyExists, format!("{} is not empty", dir.display())));
     }
     let repository = context.repository()?;
     let entry = repository.entry(&repository.resolve(&args.entry)?)?;
@@ -33,7 +37,7 @@ pub fn run(context: &Context, args: &BuildArgs) -> Result<Outcome> {
             if args.delete {
                 bail!(Error::invalid("--delete is for trees; --replace replaces images that are there"));
             }
-            let job = Job { entry: &entry, dir: &args.dir, format: &args.format, replace: args.replace, verify: args.verify };
+            let job = Job { entry: &entry, dir, format: &args.format, replace: args.replace, verify: args.verify, machine: true };
             let started = Instant::now();
             let built = build_disks(context, &repository, &job)?;
             tell(context, &job, &built, started)
@@ -41,14 +45,7 @@ pub fn run(context: &Context, args: &BuildArgs) -> Result<Outcome> {
         (Some("disks"), _, false) => bail!(Error::not_found("the entry has no disks")),
         _ => put_back(
             context,
-            &restore::Request {
-                entry: &args.entry,
-                path: b"",
-                dir: &args.dir,
-                delete: args.delete,
-                yes: args.yes,
-                inside: &InsideArgs::default(),
-            },
+            &restore::Request { entry: &args.entry, path: b"", dir, delete: args.delete, yes: args.yes, inside: &InsideArgs::default() },
         ),
     }
 }
@@ -70,7 +67,7 @@ pub fn export(context: &Context, args: &BaseExportArgs) -> Result<Outcome> {
             &restore::Request { entry: &entry, path: b"", dir: &args.dir, delete: false, yes: false, inside: &InsideArgs::default() },
         );
     }
-    let job = Job { entry: &entry, dir: &args.dir, format: &args.format, replace: args.replace, verify: args.verify };
+    let job = Job { entry: &entry, dir: &args.dir, format: &args.format, replace: args.replace, verify: args.verify, machine: true };
     let started = Instant::now();
     let built = build_disks(context, &repository, &job)?;
     let images: Vec<DiskImage> = built
@@ -82,28 +79,32 @@ pub fn export(context: &Context, args: &BaseExportArgs) -> Result<Outcome> {
     tell(context, &job, &built, started)
 }
 
-struct Job<'a> {
-    entry: &'a Entry,
-    dir: &'a Path,
+pub struct Job<'a> {
+    pub entry: &'a Entry,
+    pub dir: &'a Path,
     /// `auto`, `whole`, `raw`, `qcow2` or `overlay`.
-    format: &'a str,
-    replace: bool,
-    verify: bool,
+    pub format: &'a str,
+    pub replace: bool,
+    pub verify: bool,
+    /// Whether the machine's description is written beside them as it was saved.
+    pub machine: bool,
 }
 
 /// What was built.
-struct Done {
-    disks: Vec<Built>,
-    notices: Vec<String>,
+pub struct Done {
+    pub disks: Vec<Built>,
+    pub notices: Vec<String>,
 }
 
-struct Built {
-    name: String,
-    path: PathBuf,
-    format: &'static str,
+pub struct Built {
+    pub name: String,
+    pub path: PathBuf,
+    pub format: &'static str,
     len: u64,
     data_bytes: u64,
     base: Option<PathBuf>,
+    /// What must be allowed to who opens it.
+    pub allowed: Vec<PathBuf>,
 }
 
 /// How a disk is written.
@@ -121,12 +122,12 @@ struct BaseDisk {
     part: DiskPart,
 }
 
-fn build_disks(context: &Context, repository: &Repository, job: &Job<'_>) -> Result<Done> {
+pub fn build_disks(context: &Context, repository: &Repository, job: &Job<'_>) -> Result<Done> {
     let progress = context.progress();
     let store = repository.store(&progress)?;
     let threads = context.options().threads;
     fs::create_dir_all(job.dir).at(|| format!("cannot make directory {}", job.dir.display()))?;
-    let machine = job.entry.machine().map(|machine| (job.dir.join(&machine.name), &machine.bytes));
+    let machine = job.entry.machine().filter(|_| job.machine).map(|machine| (job.dir.join(&machine.name), &machine.bytes));
     if let Some((path, _)) = machine.as_ref().filter(|(path, _)| !job.replace && path.symlink_metadata().is_ok()) {
         bail!(Error::new(ErrorKind::AlreadyExists, format!("{} is there already", path.display())));
     }
@@ -141,14 +142,14 @@ fn build_disks(context: &Context, repository: &Repository, job: &Job<'_>) -> Res
             Form::Clone(base) | Form::Overlay(base) => Some(base.image),
             Form::Raw | Form::Qcow2 => None,
         };
+        let allowed: Vec<PathBuf> = base.iter().flat_map(BaseImage::allowed).collect();
         if job.verify {
-            let allowed: Vec<PathBuf> = base.iter().flat_map(BaseImage::allowed).collect();
             let image = DiskImage { name: disk.name.clone(), file: path.clone(), format: Some(format.to_owned()) }.open(&allowed)?;
             verify_disk(store, &disk.recipe, image.as_ref(), threads, &progress)
                 .with_context(|| format!("{} is not as the disk {} was saved", path.display(), disk.name))?;
         }
         let base = base.filter(|_| format == "qcow2").map(|base| base.file);
-        built.push(Built { name: disk.name.clone(), path, format, len: disk.recipe.len, data_bytes: restored.data_bytes, base });
+        built.push(Built { name: disk.name.clone(), path, format, len: disk.recipe.len, data_bytes: restored.data_bytes, base, allowed });
     }
     if let Some((path, bytes)) = machine {
         // As the images, it has its name once it is whole.
@@ -246,26 +247,38 @@ impl Writing<'_> {
 fn tell(context: &Context, job: &Job<'_>, built: &Done, started: Instant) -> Result<Outcome> {
     let elapsed_ms = settings::elapsed_ms(started);
     if context.json() {
-        let disk = |disk: &Built| {
-            json!({
-                "name": disk.name,
-                "file": json::host_path(&disk.path),
-                "format": disk.format,
-                "bytes": disk.len,
-                "data_bytes": disk.data_bytes,
-                "base_image": disk.base.as_deref().map(json::host_path),
-            })
-        };
         crate::output::value(&json!({
             "entry": job.entry.encode().0.to_string(),
             "directory": json::host_path(job.dir),
-            "disks": built.disks.iter().map(disk).collect::<Vec<_>>(),
+            "disks": disks_json(built),
             "verified": job.verify,
             "elapsed_ms": elapsed_ms,
             "notices": built.notices,
         }))?;
     }
-    let verified = if job.verify { ", and compared" } else { "" };
+    tell_disks(context, built, job.verify)?;
+    context.say(format_args!("in {}", human::elapsed(elapsed_ms)))?;
+    Ok(Outcome::Done)
+}
+
+/// The built disks as JSON.
+pub fn disks_json(built: &Done) -> serde_json::Value {
+    let disk = |disk: &Built| {
+        json!({
+            "name": disk.name,
+            "file": json::host_path(&disk.path),
+            "format": disk.format,
+            "bytes": disk.len,
+            "data_bytes": disk.data_bytes,
+            "base_image": disk.base.as_deref().map(json::host_path),
+        })
+    };
+    built.disks.iter().map(disk).collect()
+}
+
+/// A line a disk, for people.
+pub fn tell_disks(context: &Context, built: &Done, verified: bool) -> Result<()> {
+    let verified = if verified { ", and compared" } else { "" };
     for disk in &built.disks {
         let upon = disk.base.as_ref().map(|base| format!(", upon {}", base.display())).unwrap_or_default();
         context.say(format_args!(
@@ -276,6 +289,5 @@ fn tell(context: &Context, job: &Job<'_>, built: &Done, started: Instant) -> Res
             human::size(disk.len)
         ))?;
     }
-    context.say(format_args!("in {}", human::elapsed(elapsed_ms)))?;
-    Ok(Outcome::Done)
+    Ok(())
 }

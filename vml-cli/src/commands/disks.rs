@@ -24,6 +24,7 @@ struct OpenDisk<'a> {
 }
 
 /// All of them, and what is known of images below them.
+#[derive(Default)]
 pub struct OpenDisks<'a> {
     open: Vec<OpenDisk<'a>>,
     shown: Vec<ShownDisk>,

@@ -3,7 +3,7 @@
 use crate::args::InsideArgs;
 use anyhow::{Context as _, Result, bail};
 use vml_core::disk::SavedDisk;
-use vml_core::entry::{DiskPart, Owner};
+use vml_core::entry::{DiskPart, Fact, Owner, Part};
 use vml_core::recipe::GetChunk;
 use vml_core::tree::{Content, Node, NodeKind, find_path};
 use vml_core::volume::{self, GuestTree, Volume};
@@ -27,14 +27,40 @@ pub fn with_tree<T>(store: &dyn GetChunk, entry: &Entry, which: &InsideArgs, loo
     if let (None, None, Some(tree)) = (&which.disk, which.partition, entry.tree()) {
         return look(&Inside { store, root: tree.root.clone(), users: tree.users.clone(), groups: tree.groups.clone() });
     }
-    let disk = disk(entry, which.disk.as_deref())?;
+    with_disk_tree(store, disk(entry, which.disk.as_deref())?, which.partition, look)
+}
+
+/// The same of a disk.
+fn with_disk_tree<T>(
+    store: &dyn GetChunk,
+    disk: &DiskPart,
+    partition: Option<u32>,
+    look: impl FnOnce(&Inside<'_>) -> Result<T>,
+) -> Result<T> {
     let saved = SavedDisk::new(store, &disk.recipe);
-    let volume = choose(store, &saved, &disk.name, which.partition)?;
+    let volume = choose(store, &saved, &disk.name, partition)?;
     let tree = GuestTree::open(store, &saved, &volume).with_context(|| format!("cannot look into {}", shown(&disk.name, &volume)))?;
     let root = tree.root().with_context(|| format!("cannot read {}", shown(&disk.name, &volume)))?;
     let read = |path: &[u8]| small_file(&tree, &root, path);
     let owners = guest::owners_in(read(b"etc/passwd").as_deref(), read(b"etc/group").as_deref());
     look(&Inside { store: &tree, root: root.clone(), users: owners.users, groups: owners.groups })
+}
+
+/// What the first disk that has a guest on it says about that; nothing where there is none that can be read.
+pub fn learn(store: &dyn GetChunk, parts: &[Part]) -> Vec<Fact> {
+    let disks = parts.iter().filter_map(|part| if let Part::Disk(disk) = part { Some(disk) } else { None });
+    let facts = disks.map(|disk| with_disk_tree(store, disk, None, |inside| Ok(identity(inside))).unwrap_or_default());
+    facts.into_iter().find(|facts| !facts.is_empty()).unwrap_or_default()
+}
+
+fn identity(inside: &Inside<'_>) -> Vec<Fact> {
+    let read = |path: &[u8]| small_file(inside.store, &inside.root, path);
+    let release = read(b"etc/os-release").or_else(|| read(b"usr/lib/os-release")).unwrap_or_default();
+    let name = read(b"etc/hostname").map(|bytes| String::from_utf8_lossy(&bytes).trim().to_owned());
+    let mut facts = guest::release_facts(&release, name, None);
+    let cernvm = read(b"etc/cernvm-release").map(|bytes| String::from_utf8_lossy(&bytes).trim().chars().take(200).collect());
+    facts.extend(cernvm.map(|value| Fact { name: "guest.cernvm".to_owned(), value }));
+    facts
 }
 
 /// The disk that is meant.

@@ -4,6 +4,7 @@ mod area;
 mod base;
 mod browse;
 mod build;
+mod build_machine;
 mod check;
 mod demo;
 mod diff;
@@ -13,10 +14,15 @@ mod gc;
 mod init;
 mod inside;
 mod log;
+mod machine;
 mod mark;
+mod patch_guest;
 mod restore;
 mod save;
+mod save_guest;
+mod save_machine;
 mod stats;
+mod switch;
 mod tune;
 
 use crate::args::{Args, Command, Global};
@@ -111,6 +117,7 @@ pub fn run(args: Args) -> Result<Outcome> {
         Command::Base(args) => base::run(&context, args),
         Command::Area(args) => area::run(&context, args),
         Command::Save(args) => save::run(&context, &args),
+        Command::Switch(args) => switch::run(&context, &args),
         Command::Log(args) => log::log(&context, &args),
         Command::Show(args) => log::show(&context, &args),
         Command::Diff(args) => diff::run(&context, &args),

@@ -1,7 +1,7 @@
 //! `vml save`, and what `vml base add` shares with it.
 
-use super::{Context, Outcome, disks};
-use crate::areas;
+use super::{Context, Outcome, disks, inside, save_guest, save_machine};
+use crate::areas::{self, Area};
 use crate::args::SaveArgs;
 use crate::images::DiskImage;
 use crate::output::{human, json};
@@ -12,9 +12,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
-use vml_core::entry::{BaseRef, DiskPart, EntryKind, Fact};
+use vml_core::entry::{BaseRef, DiskPart, EntryId, EntryKind, Fact, MachinePart};
+use vml_core::machine::LiveDisk;
 use vml_core::refs::{RefKind, split_base};
-use vml_core::repository::{SaveRequest, SaveTree, Saved};
+use vml_core::repository::{SaveDisk, SaveMemory, SaveRequest, SaveTree, Saved, TreePlace};
 use vml_core::tree::Exclude;
 use vml_core::{DiscardBackend, Error, Repository};
 use vml_hv::guest::{self, DEFAULT_EXCLUDE, GuestRoot};
@@ -25,7 +26,9 @@ pub struct What<'a> {
     pub tree: Option<&'a Path>,
     pub disks: &'a [DiskImage],
     pub allow_dir: &'a [PathBuf],
-    pub machine: Option<&'a Path>,
+    pub machine: Option<MachinePart>,
+    /// What a hypervisor shows, where it does.
+    pub live: Live<'a>,
     pub base: Option<&'a str>,
     pub exclude: &'a [String],
     pub default_exclude: bool,
@@ -35,16 +38,50 @@ pub struct What<'a> {
     pub dry_run: bool,
     /// Whether images that somebody writes to are saved all the same.
     pub in_use: bool,
+    /// Bytes that came over SSH, and that went there.
+    pub traffic: Option<(u64, u64)>,
+    /// Whether it is a step of another command, which prints the JSON.
+    pub is_step: bool,
+}
+
+/// What a machine's hypervisor shows of it.
+#[derive(Default)]
+pub struct Live<'a> {
+    /// Its disks, while it runs.
+    pub disks: &'a [LiveDisk],
+    /// The entry since which it is known what changed on them.
+    pub since: Option<EntryId>,
+    /// Its memory.
+    pub memory: Option<SaveMemory<'a>>,
+    /// What else is known of it.
+    pub facts: Vec<Fact>,
 }
 
 pub fn run(context: &Context, args: &SaveArgs) -> Result<Outcome> {
     let area = areas::get(&args.area)?;
-    let what = What {
+    if area.is_machine() {
+        return save_machine::run(context, args, &area);
+    }
+    if let (Some(ssh), None | Some("tree")) = (&area.ssh, args.mode.as_deref()) {
+        return save_guest::run(context, args, &area, ssh);
+    }
+    if let Some(mode) = &args.mode {
+        let message = format!("--mode {mode} is for areas that are machines; {} is {}, and saved as that", area.name, area.place());
+        return Err(Error::invalid(message).into());
+    }
+    let machine = area.machine.as_deref().map(disks::machine).transpose()?;
+    save(context, what(&area, args, machine))
+}
+
+/// What is to be saved of an area that is no machine, or whose machine does not run.
+pub fn what<'a>(area: &'a Area, args: &'a SaveArgs, machine: Option<MachinePart>) -> What<'a> {
+    What {
         kind: EntryKind::State { area: area.name.clone() },
         tree: area.tree.as_deref(),
         disks: &area.disks,
         allow_dir: &area.allow_dir,
-        machine: area.machine.as_deref(),
+        machine,
+        live: Live::default(),
         base: area.base.as_deref(),
         exclude: &area.exclude,
         default_exclude: area.default_exclude,
@@ -53,20 +90,28 @@ pub fn run(context: &Context, args: &SaveArgs) -> Result<Outcome> {
         tags: &args.tag,
         dry_run: args.dry_run,
         in_use: args.in_use,
-    };
-    save(context, &what)
+        traffic: None,
+        is_step: false,
+    }
 }
 
-/// Saves what is described.
-pub fn save(context: &Context, what: &What<'_>) -> Result<Outcome> {
+/// Saves what is described, and prints what that cost.
+pub fn save(context: &Context, what: What<'_>) -> Result<Outcome> {
+    Ok(store(context, what)?.1)
+}
+
+/// The same, and tells the entry.
+pub fn store(context: &Context, mut what: What<'_>) -> Result<(EntryId, Outcome)> {
     let started = Instant::now();
+    let (machine, live) = (what.machine.take(), std::mem::take(&mut what.live));
+    let what = &what;
     let mut repository = context.repository()?;
     if what.dry_run {
         repository = Repository::open(Arc::new(DiscardBackend::new(Arc::clone(repository.backend()))), context.options())?;
     }
     let base = what.base.map(|name| find_base(&repository, name)).transpose()?;
     let tree = what.tree.map(|tree| prepare_tree(context, what, tree)).transpose()?;
-    let open = disks::open(what)?;
+    let open = if live.disks.is_empty() { disks::open(what)? } else { disks::OpenDisks::default() };
     let mut facts = vec![
         Fact { name: "host.name".to_owned(), value: settings::host() },
         Fact { name: "vml.version".to_owned(), value: env!("CARGO_PKG_VERSION").to_owned() },
@@ -77,25 +122,35 @@ pub fn save(context: &Context, what: &What<'_>) -> Result<Outcome> {
     }
     facts.extend(what.disks.iter().map(|disk| Fact { name: format!("host.disk.{}", disk.name), value: place(&disk.file) }));
     facts.extend(tree.iter().flat_map(|tree| tree.facts.clone()));
+    facts.extend(live.facts);
+    let live_disks = live.disks.iter().map(|disk| SaveDisk {
+        name: &disk.name,
+        format: &disk.format,
+        disk: disk.disk.as_ref(),
+        changed: live.since.zip(disk.changed.as_deref()),
+        shown: &[],
+    });
     let progress = context.progress();
     let request = SaveRequest {
         kind: what.kind.clone(),
         tree: tree.as_ref().map(|tree| SaveTree {
-            path: tree.path,
+            place: TreePlace::Local(tree.path),
             exclude: &tree.exclude,
             one_file_system: what.one_file_system,
             users: &tree.owners.users,
             groups: &tree.owners.groups,
         }),
-        disks: &disks::requests(&open),
-        machine: what.machine.map(disks::machine).transpose()?,
-        memory: None,
+        disks: &disks::requests(&open).into_iter().chain(live_disks).collect::<Vec<_>>(),
+        machine,
+        memory: live.memory,
         add_parts: true,
         base,
         author: &settings::author(),
         message: what.message,
         tags: what.tags,
         facts,
+        // A tree has said it already.
+        learn: what.tree.is_none().then_some(&inside::learn),
         now: settings::now(),
         elapsed_ms: &|| settings::elapsed_ms(started),
     };
@@ -108,7 +163,7 @@ pub fn save(context: &Context, what: &What<'_>) -> Result<Outcome> {
     })?;
     let elapsed_ms = settings::elapsed_ms(started);
     print(context, what, &saved, elapsed_ms, &progress.problems(), &progress.notices())?;
-    Ok(Outcome::of(saved.problems_count))
+    Ok((saved.id, Outcome::of(saved.problems_count)))
 }
 
 /// A tree to save, and what is known of it beforehand.
@@ -151,14 +206,14 @@ fn own_repository(context: &Context, tree: &Path) -> Result<Option<String>> {
     Ok(Some(pattern))
 }
 
-fn find_base(repository: &Repository, text: &str) -> Result<BaseRef> {
+pub(super) fn find_base(repository: &Repository, text: &str) -> Result<BaseRef> {
     let (name, version) = split_base(text)?;
     let entry = repository.refs().get(RefKind::Base, text)?;
     let entry = entry.ok_or_else(|| Error::not_found(format!("there is no base {text:?} in the repository")))?;
     Ok(BaseRef { name: name.to_owned(), version: version.to_owned(), entry })
 }
 
-fn print(
+pub(super) fn print(
     context: &Context,
     what: &What<'_>,
     saved: &Saved,
@@ -170,6 +225,9 @@ fn print(
     // Of a base that was given another face only what was saved now.
     let tree = saved.entry.tree().filter(|_| what.tree.is_some());
     let disks: Vec<&DiskPart> = saved.entry.disks().filter(|disk| what.disks.iter().any(|saved| saved.name == disk.name)).collect();
+    if context.json() && what.is_step {
+        return Ok(());
+    }
     if context.json() {
         let stats = tree.map(|tree| tree.stats).unwrap_or_default();
         let (left_out, more) = tree.map(|tree| (tree.left_out.as_slice(), tree.left_out_more_count)).unwrap_or_default();
@@ -186,9 +244,12 @@ fn print(
             "read_files": stats.read_files_count,
             "read_bytes": stats.read_bytes + disks.iter().map(|disk| disk.stats.read_bytes).sum::<u64>(),
             "disks": disks.iter().map(|disk| json::disk(disk)).collect::<Vec<_>>(),
+            "memory_bytes": saved.entry.memory().map(|memory| memory.stats.data_bytes),
             "new_chunks": cost.new_chunks,
             "new_bytes": cost.new_bytes,
             "stored_bytes": cost.stored_bytes,
+            "received_bytes": what.traffic.map(|(received, _)| received),
+            "sent_bytes": what.traffic.map(|(_, sent)| sent),
             "elapsed_ms": elapsed_ms,
             "left_out": left_out.iter().map(json::left_out).collect::<Vec<_>>(),
             "left_out_more": more,
@@ -215,9 +276,10 @@ fn print(
         let (data, len, read) = (human::size(disk.stats.data_bytes), human::size(disk.recipe.len), human::size(disk.stats.read_bytes));
         format!("disk {} with {data} of {len}, {read} read", disk.name)
     });
+    let memory = saved.entry.memory().map(|memory| format!("memory of {}", human::size(memory.stats.data_bytes)));
     context.say(format_args!(
         "{verb}: {}; new {}, stored {}, in {}",
-        tree.into_iter().chain(saved_disks).collect::<Vec<_>>().join("; "),
+        tree.into_iter().chain(saved_disks).chain(memory).collect::<Vec<_>>().join("; "),
         human::size(cost.new_bytes),
         human::size(cost.stored_bytes),
         human::elapsed(elapsed_ms),

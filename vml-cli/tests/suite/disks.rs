@@ -137,7 +137,7 @@ fn images_that_cannot_be_trusted_are_refused() {
     refused("cut.qcow2", &["is cut short or damaged"]);
     write(&host.path("empty.qcow2"), b"");
     refused("empty.qcow2", &["begins like a raw one"]);
-    host.run(["area", "add", "work"]).fails(2, &["--tree DIR or --disk FILE"]);
+    host.run(["area", "add", "work"]).fails(2, &["--tree DIR, --disk FILE, --qemu DIR"]);
     host.run(["area", "add", "work", "--disk", "nowhere.raw"]).fails(3, &["cannot find the image nowhere.raw"]);
 }
 

@@ -19,9 +19,10 @@ fn assert_keys(value: &Value, keys: &str) {
 
 const ENTRY: &str = "entry kind area name time time_ms author message tags_at_birth parents base parts cost facts";
 const NODE: &str = "path kind mode uid gid user group mtime bytes target link xattrs";
-const AREA: &str = "area tree disks allow_dir machine base exclude default_exclude one_file_system description latest";
-const SAVE: &str = "entry dry_run origin parent base files directories others bytes read_files read_bytes disks new_chunks new_bytes \
-                    stored_bytes elapsed_ms left_out left_out_more problems notices";
+const AREA: &str =
+    "area tree disks allow_dir machine qemu libvirt vmware hypervisor ssh base exclude default_exclude one_file_system description latest";
+const SAVE: &str = "entry dry_run origin parent base files directories others bytes read_files read_bytes disks memory_bytes new_chunks new_bytes \
+                    stored_bytes received_bytes sent_bytes elapsed_ms left_out left_out_more problems notices";
 const BUILD: &str = "entry directory files kept_files directories others deleted bytes owners elapsed_ms problems notices";
 
 #[test]

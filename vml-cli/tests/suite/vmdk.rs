@@ -117,8 +117,14 @@ fn images_that_lie_or_lead_astray_are_refused() {
     refused("own/offset.vmdk", &["begins nowhere"]);
     text("own/huge.vmdk", "RW 9223372036854775807 ZERO");
     refused("own/huge.vmdk", &["most that is read"]);
-    text("own/snapshot.vmdk", "parentCID=12345678\nparentFileNameHint=\"a.vmdk\"\nRW 8 ZERO");
+    text("own/below.vmdk", "RW 8 ZERO");
+    let snapshot = |id: &str, below: &str| text("own/snapshot.vmdk", &format!("parentCID={id}\nparentFileNameHint=\"{below}\"\nRW 8 ZERO"));
+    snapshot("13d79b56", "below.vmdk");
     refused("own/snapshot.vmdk", &["snapshot", "qemu-img convert"]);
+    snapshot("12345678", "below.vmdk");
+    refused("own/snapshot.vmdk", &["has changed since the snapshot"]);
+    snapshot("13d79b56", "../elsewhere/secret.raw");
+    refused("own/snapshot.vmdk", &["in another folder"]);
     write(&host.path("own/raw.vmdk"), &[5; 4096]);
     refused("own/raw.vmdk", &["named like a vmdk image"]);
     write(&host.path("own/empty.vmdk"), b"");

@@ -29,7 +29,7 @@ pub use commit::{INTENT_RECORD, SAVING_DIR};
 pub use config::{CONFIG_RECORD, Config, Features};
 pub use forget::{Calendar, Candidate, Decision, ForgetOptions, Forgetting, KeepPolicy, LocalTime, Reason, Row, Within, decide};
 pub use forgotten::{FORGOTTEN_DIR, FORGOTTEN_RECORD};
-pub use save::{SaveDisk, SaveMemory, SaveRequest, SaveTree, Saved, ShownDisk};
+pub use save::{Learn, SaveDisk, SaveMemory, SaveRequest, SaveTree, Saved, ShownDisk, TreePlace};
 pub use vml_chunk::ChunkerParams;
 pub use vml_chunk::gc::PackUse;
 

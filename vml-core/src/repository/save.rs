@@ -5,8 +5,9 @@ use super::save_disk::KnownStates;
 use crate::disk::{Disk, Layer};
 use crate::entry::{BaseRef, Cost, Entry, EntryId, EntryKind, Fact, MACHINE_MAX_LEN, MachinePart, Owner, Part, TreePart};
 use crate::monitor::Monitor;
+use crate::recipe::GetChunk;
 use crate::refs::{RefKind, check_name};
-use crate::tree::{CaptureOptions, Captured, Exclude, Timestamp, capture_tree};
+use crate::tree::{CaptureOptions, Captured, Exclude, ListedOptions, Timestamp, TreeSource, capture_listed, capture_tree};
 use std::collections::BTreeSet;
 use std::ops::Range;
 use std::path::Path;
@@ -15,10 +16,23 @@ use vml_chunk::{Error, ErrorKind, Result, StoreWriter, WriteStats};
 /// Times that a save begins anew when collections take away what it relied on.
 const ATTEMPTS: usize = 5;
 
+/// Where a tree to save is.
+pub enum TreePlace<'a> {
+    /// In a directory of this host.
+    Local(&'a Path),
+    /// Elsewhere.
+    Source {
+        /// What lists and brings it.
+        source: &'a dyn TreeSource,
+        /// A directory of this host for a listing that is too long for memory.
+        spool: &'a Path,
+    },
+}
+
 /// A tree to save.
 pub struct SaveTree<'a> {
-    /// Its directory.
-    pub path: &'a Path,
+    /// Where it is.
+    pub place: TreePlace<'a>,
     /// What to leave out.
     pub exclude: &'a Exclude,
     /// Whether to leave out what is mounted inside.
@@ -89,11 +103,16 @@ pub struct SaveRequest<'a> {
     pub tags: &'a [String],
     /// What is known of host and guest.
     pub facts: Vec<Fact>,
+    /// What tells more of a guest once it is stored.
+    pub learn: Option<Learn<'a>>,
     /// The time now.
     pub now: Timestamp,
     /// Milliseconds since the save began; asked when it is about to end.
     pub elapsed_ms: &'a dyn Fn() -> u64,
 }
+
+/// Looks into the parts of an entry before it is written, for what they say about the guest.
+pub type Learn<'a> = &'a dyn Fn(&dyn GetChunk, &[Part]) -> Vec<Fact>;
 
 /// A saved entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -169,6 +188,10 @@ impl Repository {
             Err(error) => return Err(error),
         };
         parts.extend(kept);
+        let mut facts = request.facts.clone();
+        if let Some(learn) = request.learn {
+            facts.extend(learn(store, &parts));
+        }
         let entry = Entry {
             kind: request.kind.clone(),
             parents: latest.into_iter().collect(),
@@ -184,7 +207,7 @@ impl Repository {
                 stored_bytes: stats.stored_bytes,
                 elapsed_ms: (request.elapsed_ms)(),
             },
-            facts: request.facts.clone(),
+            facts,
         };
         let Some(id) = self.commit(store, reliance, &entry, &needed)? else { return Ok(None) };
         refs.set(ref_kind, &ref_name, latest, Some(id))
@@ -217,7 +240,14 @@ impl Repository {
                 inline_max: self.config().inline_max as usize,
                 threads: self.options.threads,
             };
-            let captured = capture_tree(writer, chunker.as_ref(), tree.path, &options, monitor)?;
+            let captured = match &tree.place {
+                TreePlace::Local(path) => capture_tree(writer, chunker.as_ref(), path, &options, monitor)?,
+                TreePlace::Source { source, spool } => {
+                    let base = known.base.and_then(|(_, entry)| Some((&entry.tree()?.root, saved_at(entry))));
+                    let options = ListedOptions { capture: &options, base, spool };
+                    capture_listed(writer, chunker.as_ref(), *source, &options, monitor)?
+                }
+            };
             problems_count = captured.problems_count;
             parts.push(Part::Tree(Box::new(tree_part(captured, tree))));
         }
@@ -248,6 +278,11 @@ impl Repository {
         }
         Ok(())
     }
+}
+
+fn saved_at(entry: &Entry) -> Timestamp {
+    let nanoseconds = u32::try_from(entry.time_ms.rem_euclid(1000)).expect("below a thousand") * 1_000_000;
+    Timestamp { seconds: entry.time_ms.div_euclid(1000), nanoseconds }
 }
 
 fn check_parts(request: &SaveRequest<'_>) -> Result<()> {

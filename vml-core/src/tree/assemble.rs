@@ -15,14 +15,14 @@ use vml_chunk::Result;
 pub(super) struct Directory {
     /// Its path in the tree; empty for the root.
     pub(super) path: Vec<u8>,
-    /// Its own node, still without a listing.
-    node: Node,
     parent: Option<(Arc<Directory>, usize)>,
     state: Mutex<State>,
 }
 
 #[derive(Default)]
 struct State {
+    /// Its own node, still without a listing; `None` until it is described.
+    node: Option<Node>,
     listing: ListingWriter,
     /// Members that arrived before one in front of them; `None` for one that is left out.
     waiting: BTreeMap<usize, Option<Node>>,
@@ -32,8 +32,14 @@ struct State {
 }
 
 impl Directory {
-    pub(super) fn new(path: Vec<u8>, node: Node, parent: Option<(Arc<Self>, usize)>) -> Arc<Self> {
-        Arc::new(Self { path, node, parent, state: Mutex::default() })
+    /// Begins a directory; without a `node` it is complete only after [`describe`](Self::describe).
+    pub(super) fn new(path: Vec<u8>, node: Option<Node>, parent: Option<(Arc<Self>, usize)>) -> Arc<Self> {
+        Arc::new(Self { path, parent, state: Mutex::new(State { node, ..State::default() }) })
+    }
+
+    /// Says what the directory itself is; returns as [`deliver`](Self::deliver).
+    pub(super) fn describe(self: &Arc<Self>, node: Node, put: PutMeta<'_>) -> Result<Option<Node>> {
+        self.update(put, |state| state.node = Some(node))
     }
 
     /// Delivers the member of `slot`; returns the root's node when that completes the tree.
@@ -76,8 +82,9 @@ impl Directory {
         if state.total != Some(state.next) {
             return Ok(None);
         }
+        let Some(node) = state.node.take() else { return Ok(None) };
         state.total = None;
         let listing = std::mem::take(&mut state.listing).finish(put)?;
-        Ok(Some(Node { kind: NodeKind::Directory(listing), ..self.node.clone() }))
+        Ok(Some(Node { kind: NodeKind::Directory(listing), ..node }))
     }
 }

@@ -10,11 +10,11 @@
 use super::assemble::Directory;
 use super::at;
 use super::exclude::Exclude;
-use super::node::{Node, Timestamp};
+use super::node::{Content, Node, NodeKind, Timestamp};
 use super::read::{FileJob, read_member};
-use super::walk::Walk;
+use super::walk::{Walk, Walked};
 use crate::monitor::{Monitor, Problem, Task};
-use crate::recipe::Recipe;
+use crate::recipe::{Piece, Recipe, RecipeReader};
 use bincode::{Decode, Encode};
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -118,16 +118,7 @@ pub fn capture_tree(
     monitor: &dyn Monitor,
 ) -> Result<Captured> {
     let root = at::open_root(path)?;
-    let session = Session {
-        store: writer.store(),
-        chunker,
-        options,
-        monitor,
-        meta: Mutex::new(writer.chunks(PackKind::Meta)?),
-        counters: Counters::default(),
-        left_out: Mutex::default(),
-        done: Mutex::default(),
-    };
+    let session = Session::new(writer, chunker, options, monitor)?;
     let produce = |sink: &vml_chunk::JobSink<Vec<FileJob>>| Walk::new(&session, sink).run(root);
     let walked = run_pool(
         writer,
@@ -136,36 +127,13 @@ pub fn capture_tree(
         |chunks, batch: Vec<FileJob>| {
             for job in batch {
                 let member = read_member(&session, chunks, &job)?;
-                session.settle(&job, member)?;
+                session.settle(&job.seat, member)?;
             }
             Ok(())
         },
         produce,
     )?;
-    let Session { meta, counters, left_out, done, .. } = session;
-    meta.into_inner().unwrap_or_else(PoisonError::into_inner).finish()?;
-    let root = done.into_inner().unwrap_or_else(PoisonError::into_inner);
-    let root = root.ok_or_else(|| Error::new(ErrorKind::Interrupted, "the walk ended before the tree was complete"))?;
-    let mut left_out = left_out.into_inner().unwrap_or_else(PoisonError::into_inner);
-    let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-    left_out.rows.sort_by(|a, b| a.path.cmp(&b.path));
-    Ok(Captured {
-        root,
-        witness: walked.witness,
-        stats: TreeStats {
-            files_count: get(&counters.files),
-            directories_count: walked.directories_count,
-            others_count: get(&counters.others),
-            bytes: get(&counters.bytes),
-            read_files_count: get(&counters.read_files),
-            read_bytes: get(&counters.read_bytes),
-        },
-        left_out: left_out.rows,
-        left_out_more_count: left_out.more_count,
-        uids: walked.uids,
-        gids: walked.gids,
-        problems_count: get(&counters.problems),
-    })
+    session.end(walked)
 }
 
 /// What all threads of one capture share.
@@ -196,7 +164,67 @@ struct LeftOutList {
     more_count: u64,
 }
 
-impl Session<'_> {
+impl<'a> Session<'a> {
+    pub(super) fn new(
+        writer: &'a StoreWriter<'_>,
+        chunker: &'a dyn Chunker,
+        options: &'a CaptureOptions<'a>,
+        monitor: &'a dyn Monitor,
+    ) -> Result<Self> {
+        Ok(Self {
+            store: writer.store(),
+            chunker,
+            options,
+            monitor,
+            meta: Mutex::new(writer.chunks(PackKind::Meta)?),
+            counters: Counters::default(),
+            left_out: Mutex::default(),
+            done: Mutex::default(),
+        })
+    }
+
+    /// What was captured, when every member was delivered.
+    pub(super) fn end(self, walked: Walked) -> Result<Captured> {
+        let Self { meta, counters, left_out, done, .. } = self;
+        meta.into_inner().unwrap_or_else(PoisonError::into_inner).finish()?;
+        let root = done.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let root = root.ok_or_else(|| Error::new(ErrorKind::Interrupted, "the walk ended before the tree was complete"))?;
+        let mut left_out = left_out.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        left_out.rows.sort_by(|a, b| a.path.cmp(&b.path));
+        Ok(Captured {
+            root,
+            witness: walked.witness,
+            stats: TreeStats {
+                files_count: get(&counters.files),
+                directories_count: walked.directories_count,
+                others_count: get(&counters.others),
+                bytes: get(&counters.bytes),
+                read_files_count: get(&counters.read_files),
+                read_bytes: get(&counters.read_bytes),
+            },
+            left_out: left_out.rows,
+            left_out_more_count: left_out.more_count,
+            uids: walked.uids,
+            gids: walked.gids,
+            problems_count: get(&counters.problems),
+        })
+    }
+
+    /// Whether the chunks of a known node may be relied on.
+    pub(super) fn is_whole(&self, node: &Node) -> bool {
+        match &node.kind {
+            NodeKind::File(Content::Recipe(recipe)) if self.options.distrust_parent => {
+                RecipeReader::new(self.store, recipe).all(|piece| match piece {
+                    Ok(Piece::Data { id, .. }) => self.store.contains(&id),
+                    Ok(_) => true,
+                    Err(_) => false,
+                })
+            }
+            _ => true,
+        }
+    }
+
     /// Puts a chunk of metadata.
     pub(super) fn put_meta(&self, bytes: &[u8]) -> Result<ChunkRef> {
         self.meta.lock().unwrap_or_else(PoisonError::into_inner).put(bytes)
@@ -218,7 +246,7 @@ impl Session<'_> {
 
     /// Counts a member that will be in the entry.
     pub(super) fn count(&self, node: &Node) {
-        if matches!(node.kind, super::NodeKind::File(_)) {
+        if matches!(node.kind, NodeKind::File(_)) {
             self.counters.files.fetch_add(1, Ordering::Relaxed);
             self.counters.bytes.fetch_add(node.len(), Ordering::Relaxed);
         } else {

@@ -53,7 +53,7 @@ impl Exclude {
     }
 
     /// Whether the member `name` at `path` is left out.
-    pub(super) fn matches(&self, path: &[u8], name: &[u8]) -> bool {
+    pub fn matches(&self, path: &[u8], name: &[u8]) -> bool {
         (!self.names.is_empty() && self.names.is_match(OsStr::from_bytes(name)))
             || (!self.paths.is_empty() && self.paths.is_match(OsStr::from_bytes(path)))
     }

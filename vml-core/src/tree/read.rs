@@ -18,13 +18,29 @@ use vml_chunk::{ChunkWriter, Result};
 
 /// A member to be read.
 pub(super) struct FileJob {
-    pub(super) directory: Arc<Directory>,
+    pub(super) seat: Seat,
     pub(super) fd: Arc<OwnedFd>,
+    pub(super) stat: Statx,
+}
+
+/// Where a member belongs.
+pub(super) struct Seat {
+    pub(super) directory: Arc<Directory>,
     pub(super) slot: usize,
     pub(super) name: Vec<u8>,
-    pub(super) stat: Statx,
     /// For a file with several names: what its other names wait for.
     pub(super) group: Option<Arc<LinkGroup>>,
+}
+
+impl Seat {
+    pub(super) fn path(&self) -> Vec<u8> {
+        at::join(&self.directory.path, &self.name)
+    }
+
+    /// The path that all names of the file carry, if it has several.
+    pub(super) fn link(&self) -> Option<Vec<u8>> {
+        self.group.as_ref().map(|group| group.path.clone())
+    }
 }
 
 /// The names of one file: the first is read, the others take over its node.
@@ -58,8 +74,8 @@ impl LinkGroup {
 
 impl Session<'_> {
     /// Delivers a member, and all names that wait for it.
-    pub(super) fn settle(&self, job: &FileJob, member: Option<Node>) -> Result<()> {
-        if let Some(group) = &job.group {
+    pub(super) fn settle(&self, seat: &Seat, member: Option<Node>) -> Result<()> {
+        if let Some(group) = &seat.group {
             let waiting = {
                 let mut state = group.state.lock().unwrap_or_else(PoisonError::into_inner);
                 state.result = Some(member.clone());
@@ -69,7 +85,7 @@ impl Session<'_> {
                 self.settle_name(&directory, slot, &name, member.clone())?;
             }
         }
-        self.settle_name(&job.directory, job.slot, &job.name, member)
+        self.settle_name(&seat.directory, seat.slot, &seat.name, member)
     }
 
     /// Delivers a member under one of its names.
@@ -97,10 +113,10 @@ pub(super) fn read_member(session: &Session<'_>, chunks: &mut ChunkWriter<'_>, j
         FileType::RegularFile => read_file(session, chunks, job)?,
         other => read_special(job, other),
     };
-    let path = || at::join(&job.directory.path, &job.name);
+    let path = || job.seat.path();
     Ok(match outcome {
         Ok(mut node) => {
-            node.link = job.group.as_ref().map(|group| group.path.clone());
+            node.link = job.seat.link();
             Some(node)
         }
         Err(Trouble::Os(Errno::NOENT)) => {
@@ -126,7 +142,7 @@ fn read_special(job: &FileJob, file_type: FileType) -> std::result::Result<Node,
     let (major, minor) = (job.stat.stx_rdev_major, job.stat.stx_rdev_minor);
     let kind = match file_type {
         FileType::Symlink => {
-            let target = rustix::fs::readlinkat(&*job.fd, job.name.as_slice(), Vec::new())
+            let target = rustix::fs::readlinkat(&*job.fd, job.seat.name.as_slice(), Vec::new())
                 .map_err(|error| if error == Errno::INVAL { Trouble::Replaced } else { Trouble::Os(error) })?;
             NodeKind::Symlink(target.into_bytes())
         }
@@ -135,12 +151,12 @@ fn read_special(job: &FileJob, file_type: FileType) -> std::result::Result<Node,
         FileType::Fifo => NodeKind::Fifo,
         _ => return Err(Trouble::Replaced),
     };
-    let xattrs = attributes::read(Target::Member(job.fd.as_fd(), &job.name)).map_err(Trouble::Os)?;
-    Ok(node_of(&job.name, &job.stat, xattrs, kind))
+    let xattrs = attributes::read(Target::Member(job.fd.as_fd(), &job.seat.name)).map_err(Trouble::Os)?;
+    Ok(node_of(&job.seat.name, &job.stat, xattrs, kind))
 }
 
 fn read_file(session: &Session<'_>, chunks: &mut ChunkWriter<'_>, job: &FileJob) -> Result<std::result::Result<Node, Trouble>> {
-    let opened = at::open_file(&*job.fd, &job.name).and_then(|fd| Ok((at::stat_open(&fd)?, fd)));
+    let opened = at::open_file(&*job.fd, &job.seat.name).and_then(|fd| Ok((at::stat_open(&fd)?, fd)));
     let (mut stat, fd) = match opened {
         Ok(opened) => opened,
         Err(Errno::LOOP | Errno::NXIO) => return Ok(Err(Trouble::Replaced)),
@@ -166,12 +182,12 @@ fn read_file(session: &Session<'_>, chunks: &mut ChunkWriter<'_>, job: &FileJob)
             continue;
         }
         if changed {
-            let path = at::join(&job.directory.path, &job.name);
+            let path = job.seat.path();
             session.problem(&path, "it changed twice while it was read: saved as last seen".to_owned());
         }
         session.counters.read_files.fetch_add(1, Ordering::Relaxed);
         session.counters.read_bytes.fetch_add(content.len(), Ordering::Relaxed);
-        return Ok(Ok(node_of(&job.name, &after, xattrs, NodeKind::File(content))));
+        return Ok(Ok(node_of(&job.seat.name, &after, xattrs, NodeKind::File(content))));
     }
     unreachable!("the second try returns")
 }

@@ -5,10 +5,10 @@ use super::at;
 use super::attributes::{self, Target};
 use super::capture::{LeftOutReason, Session};
 use super::listing::ListingReader;
-use super::node::{Content, Node, NodeKind, Timestamp};
-use super::read::{FileJob, LinkGroup};
-use super::witness::{WitnessReader, WitnessWriter, fingerprint, is_racy};
-use crate::recipe::{Piece, Recipe, RecipeReader};
+use super::node::{Node, NodeKind, Timestamp};
+use super::read::{FileJob, LinkGroup, Seat};
+use super::witness::{Stamp, WitnessReader, WitnessWriter, fingerprint, is_racy};
+use crate::recipe::Recipe;
 use rustix::fs::{FileType, Statx};
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::iter::Peekable;
@@ -79,7 +79,7 @@ impl<'s, 'a> Walk<'s, 'a> {
         // An error with a member is a problem; one with the root ends the capture.
         let xattrs = attributes::read(Target::Open(std::os::fd::AsFd::as_fd(&root))).at(|| "cannot read the tree's root")?;
         let node = node_of(&[], &stat, xattrs, NodeKind::Directory(Recipe::empty()));
-        let directory = Directory::new(Vec::new(), node, None);
+        let directory = Directory::new(Vec::new(), Some(node), None);
         let names = at::names(&root).at(|| "cannot list the tree's root")?;
         let mut stack = vec![self.enter(directory, root, names, parent_listing)?];
         while let Some(level) = stack.last_mut() {
@@ -116,7 +116,7 @@ impl<'s, 'a> Walk<'s, 'a> {
         match opened {
             Ok((fd, stat, xattrs, names)) => {
                 let node = node_of(&next.name, &stat, xattrs, NodeKind::Directory(Recipe::empty()));
-                let directory = Directory::new(path, node, Some((Arc::clone(above), next.slot)));
+                let directory = Directory::new(path, Some(node), Some((Arc::clone(above), next.slot)));
                 if self.session.options.one_file_system && (next.stat.stx_dev_major, next.stat.stx_dev_minor) != self.device {
                     let count = names.len() as u64;
                     if count > 0 {
@@ -181,8 +181,9 @@ impl<'s, 'a> Walk<'s, 'a> {
                 slot += 1;
                 continue;
             }
-            let print = fingerprint(&name, &stat);
-            if !is_racy(&stat, self.session.options.now) {
+            let stamp = Stamp::from(&stat);
+            let print = fingerprint(&name, &stamp);
+            if !is_racy(&stamp, self.session.options.now) {
                 own_prints.push(print);
             }
             let unchanged = parent.filter(|node| prints.contains(&print) && self.is_usable(node, file_type));
@@ -226,16 +227,16 @@ impl<'s, 'a> Walk<'s, 'a> {
             self.links.insert(key, (Arc::clone(&first), stat.stx_nlink - 1));
             group = Some(first);
         }
-        let job = FileJob { directory: Arc::clone(directory), fd: Arc::clone(fd), slot, name, stat: *stat, group };
+        let seat = Seat { directory: Arc::clone(directory), slot, name, group };
         match unchanged {
             Some(mut node) => {
-                node.link = job.group.as_ref().map(|group| group.path.clone());
-                self.session.settle(&job, Some(node))
+                node.link = seat.link();
+                self.session.settle(&seat, Some(node))
             }
             None => {
                 self.batch_len +=
                     if FileType::from_raw_mode(u32::from(stat.stx_mode)) == FileType::RegularFile { stat.stx_size } else { 0 };
-                self.batch.push(job);
+                self.batch.push(FileJob { seat, fd: Arc::clone(fd), stat: *stat });
                 if self.batch.len() >= BATCH_FILES || self.batch_len >= BATCH_LEN { self.send() } else { Ok(()) }
             }
         }
@@ -260,16 +261,7 @@ impl<'s, 'a> Walk<'s, 'a> {
         if same != file_type {
             return false;
         }
-        match &node.kind {
-            NodeKind::File(Content::Recipe(recipe)) if self.session.options.distrust_parent => {
-                RecipeReader::new(self.session.store, recipe).all(|piece| match piece {
-                    Ok(Piece::Data { id, .. }) => self.session.store.contains(&id),
-                    Ok(_) => true,
-                    Err(_) => false,
-                })
-            }
-            _ => true,
-        }
+        self.session.is_whole(node)
     }
 }
 
@@ -312,7 +304,7 @@ pub(super) fn node_of(name: &[u8], stat: &Statx, xattrs: Vec<(Vec<u8>, Vec<u8>)>
     }
 }
 
-fn listing_of(node: &Node) -> Option<Recipe> {
+pub(super) fn listing_of(node: &Node) -> Option<Recipe> {
     match &node.kind {
         NodeKind::Directory(listing) => Some(listing.clone()),
         _ => None,
@@ -320,7 +312,7 @@ fn listing_of(node: &Node) -> Option<Recipe> {
 }
 
 /// The parent's member of this name; names are asked for in order. Damage in the parent's listing ends it: the files are read then.
-fn member_named(parents: &mut Peekable<ListingReader<'_>>, name: &[u8]) -> Option<Node> {
+pub(super) fn member_named(parents: &mut Peekable<ListingReader<'_>>, name: &[u8]) -> Option<Node> {
     loop {
         match parents.peek()? {
             Ok(node) if node.name.as_slice() < name => _ = parents.next(),

@@ -20,14 +20,30 @@ use vml_chunk::{Chunker, Error, Result};
 /// that moves every 1 to 10 ms.
 const TICK_NS: i128 = 50_000_000;
 
-/// What tells one state of a file from another.
-pub(super) fn fingerprint(name: &[u8], stat: &Statx) -> u64 {
+/// By what one state of a file is told from another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Stamp {
+    pub(super) inode: u64,
+    pub(super) size: u64,
+    pub(super) mtime: Timestamp,
+    pub(super) ctime: Timestamp,
+}
+
+impl From<&Statx> for Stamp {
+    fn from(stat: &Statx) -> Self {
+        let [mtime, ctime] = [stat.stx_mtime, stat.stx_ctime].map(|time| Timestamp { seconds: time.tv_sec, nanoseconds: time.tv_nsec });
+        Self { inode: stat.stx_ino, size: stat.stx_size, mtime, ctime }
+    }
+}
+
+/// What tells one state of a file from another, in short.
+pub(super) fn fingerprint(name: &[u8], stamp: &Stamp) -> u64 {
     let mut hasher = blake3::Hasher::new();
-    hasher.update(&stat.stx_ino.to_le_bytes());
-    hasher.update(&stat.stx_size.to_le_bytes());
-    for time in [stat.stx_mtime, stat.stx_ctime] {
-        hasher.update(&time.tv_sec.to_le_bytes());
-        hasher.update(&time.tv_nsec.to_le_bytes());
+    hasher.update(&stamp.inode.to_le_bytes());
+    hasher.update(&stamp.size.to_le_bytes());
+    for time in [stamp.mtime, stamp.ctime] {
+        hasher.update(&time.seconds.to_le_bytes());
+        hasher.update(&time.nanoseconds.to_le_bytes());
     }
     hasher.update(name);
     let mut head = [0; 8];
@@ -36,9 +52,9 @@ pub(super) fn fingerprint(name: &[u8], stat: &Statx) -> u64 {
 }
 
 /// Whether a file changed so shortly before `now` that it may change again unnoticed.
-pub(super) fn is_racy(stat: &Statx, now: Option<Timestamp>) -> bool {
-    let ns = |seconds: i64, nanoseconds: u32| i128::from(seconds) * 1_000_000_000 + i128::from(nanoseconds);
-    now.is_some_and(|now| ns(stat.stx_ctime.tv_sec, stat.stx_ctime.tv_nsec) > ns(now.seconds, now.nanoseconds) - TICK_NS)
+pub(super) fn is_racy(stamp: &Stamp, now: Option<Timestamp>) -> bool {
+    let ns = |time: Timestamp| i128::from(time.seconds) * 1_000_000_000 + i128::from(time.nanoseconds);
+    now.is_some_and(|now| ns(stamp.ctime) > ns(now) - TICK_NS)
 }
 
 /// Writes a witness, directory by directory.

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use vml_core::entry::EntryKind;
-use vml_core::repository::{CheckOptions, SaveRequest, SaveTree};
+use vml_core::repository::{CheckOptions, SaveRequest, SaveTree, TreePlace};
 use vml_core::tree::compare::{CompareOptions, compare_directories};
 use vml_core::tree::{Exclude, RestoreOptions, Timestamp, restore_tree};
 use vml_core::{Backend, CollectMonitor, LocalBackend};
@@ -24,7 +24,13 @@ fn corpus_states_are_built_back_equal_in_everything() {
         let repository = open(&backend);
         let request = SaveRequest {
             kind: EntryKind::State { area: "corpus".to_owned() },
-            tree: Some(SaveTree { path: &tree, exclude: &Exclude::default(), one_file_system: false, users: &[], groups: &[] }),
+            tree: Some(SaveTree {
+                place: TreePlace::Local(&tree),
+                exclude: &Exclude::default(),
+                one_file_system: false,
+                users: &[],
+                groups: &[],
+            }),
             disks: &[],
             machine: None,
             memory: None,
@@ -35,6 +41,7 @@ fn corpus_states_are_built_back_equal_in_everything() {
             tags: &[],
             facts: Vec::new(),
             now: Timestamp { seconds: 1_700_000_000 + i64::try_from(number).unwrap(), nanoseconds: 0 },
+            learn: None,
             elapsed_ms: &|| 0,
         };
         let entry = repository.save(request, &monitor).unwrap();

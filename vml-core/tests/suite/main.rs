@@ -15,6 +15,7 @@ mod faults;
 mod forget;
 mod format_page;
 mod hostile;
+mod listed;
 mod names;
 mod recipes;
 mod restore;

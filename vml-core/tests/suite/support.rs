@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tempfile::TempDir;
 use vml_core::entry::EntryKind;
 use vml_core::monitor::Monitor;
-use vml_core::repository::{SaveRequest, SaveTree, Saved};
+use vml_core::repository::{SaveRequest, SaveTree, Saved, TreePlace};
 use vml_core::tree::compare::{CompareOptions, compare_directories};
 use vml_core::tree::{Exclude, RestoreOptions, Restored, Timestamp, restore_tree};
 use vml_core::{Backend, CollectMonitor, Config, EntryId, MemoryBackend, Problem, Repository, RepositoryOptions, Result};
@@ -92,7 +92,7 @@ pub fn let_files_age() {
 pub fn request<'a>(area: &str, tree: &'a Path, exclude: &'a Exclude) -> SaveRequest<'a> {
     SaveRequest {
         kind: EntryKind::State { area: area.to_owned() },
-        tree: Some(SaveTree { path: tree, exclude, one_file_system: false, users: &[], groups: &[] }),
+        tree: Some(SaveTree { place: TreePlace::Local(tree), exclude, one_file_system: false, users: &[], groups: &[] }),
         disks: &[],
         machine: None,
         memory: None,
@@ -103,6 +103,7 @@ pub fn request<'a>(area: &str, tree: &'a Path, exclude: &'a Exclude) -> SaveRequ
         tags: &[],
         facts: Vec::new(),
         now: now(),
+        learn: None,
         elapsed_ms: &|| 1,
     }
 }

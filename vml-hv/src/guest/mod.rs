@@ -3,10 +3,11 @@
 //! A guest's files are read with its own root as `/`: a symbolic link in it leads to where it would lead inside, never to
 //! the host's files. Everything read is limited, and what cannot be read is simply not known.
 
+pub mod accounts;
 mod identity;
 mod owners;
 mod root;
 
-pub use identity::facts;
+pub use identity::{facts, release_facts};
 pub use owners::{Owners, host_owners, owners, owners_in};
 pub use root::{DEFAULT_EXCLUDE, GuestRoot};

@@ -16,7 +16,7 @@ const CHAIN_MAX: usize = 64;
 /// An image of a chain.
 enum Image {
     Qcow2(Qcow2Image),
-    /// The lowest one, where it is something else.
+    /// Something else: the lowest one, or a vmdk snapshot, whose holes are what it does not have.
     Whole(Box<dyn Disk>),
 }
 
@@ -62,13 +62,9 @@ fn open_found(found: Vec<Found>, policy: &Policy) -> Result<Box<dyn Disk>> {
                 images.push(Image::Qcow2(image));
             }
             (None, Some(head)) => {
-                if head.is_snapshot() {
-                    let message =
-                        format!("{} is a snapshot that stands on another image: convert it with `qemu-img convert`", path.display());
-                    return Err(Error::new(ErrorKind::UnsupportedFormat, message));
-                }
+                let stands_alone = head.descriptor().parent.is_none();
                 let image = VmdkImage::open(&path, opened.1, head, |name| policy.allow(&path, name))?;
-                if images.is_empty() {
+                if images.is_empty() && stands_alone {
                     return Ok(Box::new(image));
                 }
                 layers.push((Format::Vmdk.name(), image.files()));
@@ -131,7 +127,16 @@ fn find(path: &Path, options: &OpenOptions, policy: &Policy) -> Result<Vec<Found
             found.header = Some(header);
         }
         if format == Format::Vmdk {
-            found.vmdk = Some(vmdk::head(&found.path, &found.opened.0)?);
+            let head = vmdk::head(&found.path, &found.opened.0)?;
+            let above = chain.last().and_then(|above| above.vmdk.as_ref().map(|head| (&above.path, &head.descriptor().parent_id)));
+            if let Some((above, _)) = above.filter(|(_, id)| !id.eq_ignore_ascii_case(&head.descriptor().content_id)) {
+                let message = format!("{} has changed since the snapshot {} was made of it", found.path.display(), above.display());
+                return Err(Error::corrupt(message));
+            }
+            if let Some(parent) = &head.descriptor().parent {
+                next = Some((policy.allow(&found.path, Path::new(parent))?, Some(Format::Vmdk)));
+            }
+            found.vmdk = Some(head);
         }
         chain.push(found);
     }

@@ -196,8 +196,11 @@ impl MachineConfig {
     pub fn with_hashes(&self, dir: &Path) -> Result<Self> {
         let mut config = self.clone();
         if let Some(kernel) = &mut config.kernel {
-            kernel.blake3 = Some(hash(&dir.join(&kernel.file))?);
-            kernel.initrd_blake3 = kernel.initrd.as_ref().map(|initrd| hash(&dir.join(initrd))).transpose()?;
+            // A machine that is built of the entry has a folder of its own.
+            kernel.file = dir.join(&kernel.file);
+            kernel.initrd = kernel.initrd.as_ref().map(|initrd| dir.join(initrd));
+            kernel.blake3 = Some(hash(&kernel.file)?);
+            kernel.initrd_blake3 = kernel.initrd.as_deref().map(hash).transpose()?;
         }
         Ok(config)
     }

@@ -83,6 +83,28 @@ impl QemuMachine {
     pub(super) fn memory_path(&self) -> PathBuf {
         run_dir(&self.dir).join("memory")
     }
+
+    /// Is there while the machine is held to write its memory; whoever finds it later lets the machine go on.
+    pub(super) fn held_path(&self) -> PathBuf {
+        run_dir(&self.dir).join("held")
+    }
+}
+
+/// Says on disk that the machine is held, for as long as it lives.
+struct Held(PathBuf);
+
+impl Held {
+    fn begin(machine: &QemuMachine) -> Result<Self> {
+        let path = machine.held_path();
+        fs::write(&path, "").at(|| format!("cannot write {}", path.display()))?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        _ = fs::remove_file(&self.0);
+    }
 }
 
 /// What QEMU says that the machine does.
@@ -137,12 +159,7 @@ impl Machine for QemuMachine {
     fn stop(&self, how: Stop) -> Result<()> {
         let Some(mut qmp) = self.connect()? else {
             // The memory of a suspended machine is given up.
-            return match fs::remove_file(self.memory_path()) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    Err(error).at(|| "cannot give up the suspended machine's memory")
-                }
-                _ => Ok(()),
-            };
+            return self.forget_memory();
         };
         match how {
             Stop::Shutdown(limit) => {
@@ -168,13 +185,15 @@ impl Machine for QemuMachine {
     fn suspend(&self) -> Result<()> {
         let mut qmp = self.connected()?;
         let path = self.memory_path();
-        memory::write(&mut qmp, &path.with_extension("part"), self.options.memory_limit)?;
-        let ended = (|| {
-            memory::write_facts(&path, &self.memory_facts(&mut qmp)?)?;
-            fs::rename(path.with_extension("part"), &path).at(|| format!("cannot write {}", path.display()))
-        })();
+        let part = path.with_extension("part");
+        let _held = Held::begin(self)?;
+        memory::write(&mut qmp, &part, self.options.memory_limit)?;
+        let ended = self
+            .memory_facts(&mut qmp)
+            .and_then(|facts| memory::write_facts(&path, &facts))
+            .and_then(|()| fs::rename(&part, &path).at(|| format!("cannot write {}", path.display())));
         if let Err(error) = ended {
-            _ = fs::remove_file(path.with_extension("part"));
+            _ = fs::remove_file(part);
             memory::go_on(&mut qmp)?;
             return Err(error);
         }
@@ -185,7 +204,7 @@ impl Machine for QemuMachine {
 
     fn resume(&self) -> Result<()> {
         match self.state()? {
-            MachineState::Paused => memory::go_on(&mut self.connected()?),
+            MachineState::Paused => self.go_on(),
             MachineState::Suspended => self.resume_suspended(),
             state => Err(Error::invalid(format!("the machine is {}: there is nothing to resume", state.name()))),
         }
@@ -219,16 +238,21 @@ impl LiveDisks for QemuMachine {
 
 impl LiveMemory for QemuMachine {
     fn save(&self, to: &Path, held: &mut dyn FnMut() -> Result<()>) -> Result<SavedMemory> {
-        let facts = {
+        let (facts, was_running, _held) = {
             let mut qmp = self.connected()?;
+            let was_running = status(&mut qmp)? == "running";
+            let mark = was_running.then(|| Held::begin(self)).transpose()?;
             memory::write(&mut qmp, to, self.options.memory_limit)?;
             // The disks are let go by writing the memory.
-            memory::activate(&mut qmp).and_then(|()| self.memory_facts(&mut qmp)).inspect_err(|_| _ = memory::go_on(&mut qmp))?
+            let facts = memory::activate(&mut qmp).and_then(|()| self.memory_facts(&mut qmp));
+            let facts = facts.inspect_err(|_| _ = if was_running { memory::go_on(&mut qmp) } else { Ok(()) })?;
             // The connection ends here: a session makes its own.
+            (facts, was_running, mark)
         };
         let result = held();
-        // The session that `held` began may have the connection.
-        self.go_on()?;
+        if was_running {
+            self.go_on()?;
+        }
         result.map(|()| SavedMemory { format: memory::FORMAT.to_owned(), facts })
     }
 
@@ -245,10 +269,13 @@ impl LiveMemory for QemuMachine {
         if self.state()? != MachineState::Off {
             return Err(Error::invalid("the machine is not off"));
         }
-        let (path, dir) = (self.memory_path(), run_dir(&self.dir));
-        fs::create_dir_all(&dir).at(|| format!("cannot make {}", dir.display()))?;
+        if let Some(reason) = self.refusal(facts)? {
+            return Err(Error::new(ErrorKind::UnsupportedFormat, format!("the memory cannot be resumed here: {reason}")));
+        }
+        let path = self.memory_path();
+        process::make_run_dir(&self.dir)?;
         let part = path.with_extension("part");
-        write(&part)?;
+        write(&part).inspect_err(|_| _ = fs::remove_file(&part))?;
         memory::write_facts(&path, facts)?;
         fs::rename(&part, &path).at(|| format!("cannot write {}", path.display()))
     }
@@ -259,9 +286,18 @@ impl LiveMemory for QemuMachine {
 }
 
 impl QemuMachine {
-    /// Lets a machine that is held go on.
-    fn go_on(&self) -> Result<()> {
-        memory::go_on(&mut self.connected()?)
+    /// Lets a machine that is held go on. A memory that it was resumed from fits its disks no more.
+    pub(super) fn go_on(&self) -> Result<()> {
+        let mut qmp = self.connected()?;
+        self.forget_memory()?;
+        memory::go_on(&mut qmp)
+    }
+
+    fn forget_memory(&self) -> Result<()> {
+        match fs::remove_file(self.memory_path()) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error).at(|| "cannot give up the suspended machine's memory"),
+            _ => Ok(()),
+        }
     }
 
     fn resume_suspended(&self) -> Result<()> {

@@ -24,6 +24,8 @@ pub(super) const FACT_MIB: &str = "memory.mib";
 pub(super) const FACT_DISKS: &str = "memory.disks";
 /// How long it takes to ask QEMU for its version.
 const VERSION_LIMIT: Duration = Duration::from_secs(10);
+/// How long QEMU may take to give up a memory that it writes.
+const CANCEL_LIMIT: Duration = Duration::from_secs(30);
 /// Bytes a second: as fast as it goes.
 const BANDWIDTH: u64 = 1 << 40;
 
@@ -43,7 +45,7 @@ pub(super) fn write(qmp: &mut Qmp, path: &Path, limit: Duration) -> Result<()> {
     })();
     if let Err(error) = written {
         _ = fs::remove_file(path);
-        _ = qmp.run("migrate_cancel", &json!({}));
+        _ = cancel(qmp, CANCEL_LIMIT);
         if !held {
             go_on(qmp).map_err(|second| error_after(&error, second))?;
         }
@@ -86,6 +88,22 @@ fn await_migration(qmp: &mut Qmp, limit: Duration) -> Result<()> {
             }
             _ => thread::sleep(Duration::from_millis(20)),
         }
+    }
+}
+
+/// Ends the writing of a memory that is under way, if there is one.
+pub(super) fn cancel(qmp: &mut Qmp, limit: Duration) -> Result<()> {
+    let deadline = Instant::now() + limit;
+    loop {
+        let answer = qmp.run("query-migrate", &json!({}))?;
+        if !matches!(answer["status"].as_str(), Some("setup" | "active" | "device" | "pre-switchover" | "cancelling")) {
+            return Ok(());
+        }
+        if Instant::now() >= deadline {
+            return Err(Error::new(ErrorKind::Interrupted, "QEMU does not end the writing of the machine's memory"));
+        }
+        _ = qmp.run("migrate_cancel", &json!({}));
+        thread::sleep(Duration::from_millis(20));
     }
 }
 

@@ -11,6 +11,7 @@ use crate::image::{self, Format, OpenOptions};
 use serde_json::json;
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
@@ -33,6 +34,13 @@ pub(super) fn node(disk: &str) -> String {
 /// The folder of what belongs to a running machine.
 pub(super) fn run_dir(dir: &Path) -> PathBuf {
     dir.join("run")
+}
+
+/// Makes it; what the guest has in memory is for its owner only.
+pub(super) fn make_run_dir(dir: &Path) -> Result<PathBuf> {
+    let path = run_dir(dir);
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(&path).at(|| format!("cannot make {}", path.display()))?;
+    Ok(path)
 }
 
 /// The image of a disk.
@@ -70,8 +78,7 @@ fn arguments(dir: &Path, config: &MachineConfig, accelerator: &str, port: u16, i
 
 /// Starts QEMU for the machine in `dir`; with `incoming` it waits for a saved memory.
 pub(super) fn start(program: &str, dir: &Path, config: &MachineConfig, incoming: bool) -> Result<()> {
-    let run_dir = run_dir(dir);
-    fs::create_dir_all(&run_dir).at(|| format!("cannot make {}", run_dir.display()))?;
+    let run_dir = make_run_dir(dir)?;
     for disk in &config.disks {
         let path = image_path(dir, disk);
         // What its image names is followed by QEMU without asking; here it is asked whether it may.

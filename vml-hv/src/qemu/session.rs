@@ -337,11 +337,20 @@ pub(super) fn clean(machine: &QemuMachine) -> Result<Vec<String>> {
         if !actions.is_empty() {
             qmp.run("transaction", &json!({ "actions": actions }))?;
         }
-        if part.exists() && matches!(super::machine::status(&mut qmp)?.as_str(), "postmigrate" | "paused" | "finish-migrate") {
-            memory::go_on(&mut qmp)?;
-            told.push("let the machine go on that was held by a save of its memory".to_owned());
+        let status = super::machine::status(&mut qmp)?;
+        if status == "inmigrate" {
+            // It waits for a memory that nobody gives it any more; what it should have read is still there.
+            _ = qmp.run("quit", &json!({}));
+            qmp.wait_end(machine.options.answer_limit)?;
+            told.push("ended a QEMU that was to read the machine's memory".to_owned());
+        } else if status != "running" && machine.held_path().exists() {
+            memory::cancel(&mut qmp, machine.options.answer_limit)?;
+            drop(qmp);
+            machine.go_on()?;
+            told.push("let the machine go on that was held to write its memory".to_owned());
         }
     }
+    _ = fs::remove_file(machine.held_path());
     if remove_files(machine) > 0 && told.is_empty() {
         told.push("removed images of a save that did not end".to_owned());
     }

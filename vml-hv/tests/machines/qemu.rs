@@ -1,7 +1,7 @@
 //! QEMU, driven directly.
 
-use crate::guest::{folder, ssh, tool};
-use crate::suite::{disks_of_one_moment, lives, memory_with_disks};
+use crate::guest::{SshGuest, folder, tool};
+use crate::suite::{disks_of_one_moment, lives, memory_put_back, memory_with_disks};
 use std::path::Path;
 use std::time::Duration;
 use vml_core::machine::{Machine, MachineState, Stop};
@@ -21,7 +21,7 @@ fn machine(dir: &Path) -> QemuMachine {
             blake3: None,
             initrd: Some(guest.join("initrd")),
             initrd_blake3: None,
-            append: "root=/dev/vda rw console=ttyS0 net.ifnames=0 panic=-1 quiet".to_owned(),
+            append: vml_testkit::guest::APPEND.to_owned(),
         }),
         ..MachineConfig::new(vec![DiskConfig { name: "system".to_owned(), file: "system.qcow2".into(), format: "qcow2".to_owned() }])
     };
@@ -52,19 +52,22 @@ fn with_machine(test: impl FnOnce(&QemuMachine, &Path)) {
 #[test]
 #[ignore = "needs VML_GUEST; scripts/test-machines.sh runs it"]
 fn qemu_lives() {
-    with_machine(|machine, _| lives(machine));
+    with_machine(|machine, _| lives(machine, &SshGuest::reach));
 }
 
 #[test]
 #[ignore = "needs VML_GUEST; scripts/test-machines.sh runs it"]
 fn qemu_shows_disks_of_one_moment() {
-    with_machine(|machine, _| disks_of_one_moment(machine));
+    with_machine(|machine, _| disks_of_one_moment(machine, &SshGuest::reach));
 }
 
 #[test]
 #[ignore = "needs VML_GUEST; scripts/test-machines.sh runs it"]
 fn qemu_saves_memory_with_disks() {
-    with_machine(|machine, dir| memory_with_disks(machine, dir));
+    with_machine(|machine, dir| {
+        memory_with_disks(machine, &SshGuest::reach, dir);
+        memory_put_back(machine, &SshGuest::reach, dir);
+    });
 }
 
 #[test]
@@ -72,15 +75,13 @@ fn qemu_saves_memory_with_disks() {
 fn a_qemu_that_is_killed_or_hangs_is_an_error_and_its_checkpoint_survives_a_stop_only() {
     with_machine(|machine, dir| {
         machine.start().unwrap();
-        let address = machine.address().unwrap().unwrap();
-        ssh(&address, "sync");
+        SshGuest::reach(&machine.address().unwrap().unwrap()).sync();
         let live = machine.live_disks().unwrap();
         live.begin(None).unwrap().commit("one").unwrap();
         machine.stop(Stop::Kill).unwrap();
         // Stopped in order, QEMU has kept what changed.
         machine.start().unwrap();
-        let address = machine.address().unwrap().unwrap();
-        ssh(&address, "sync");
+        SshGuest::reach(&machine.address().unwrap().unwrap()).sync();
         let session = live.begin(Some("one")).unwrap();
         assert!(session.disks()[0].changed.is_some());
         let pid = std::fs::read_to_string(dir.join("run/pid")).unwrap().trim().to_owned();

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 use vml_core::entry::EntryKind;
-use vml_core::repository::{SaveDisk, SaveRequest, SaveTree};
+use vml_core::repository::{SaveDisk, SaveRequest, SaveTree, TreePlace};
 use vml_core::tree::Exclude;
 use vml_core::tune::TrialResult;
 use vml_core::{Config, Error, IoResultExt as _, LocalBackend, NoMonitor, Repository};
@@ -66,6 +66,7 @@ fn save_all(context: &Context, args: &TuneArgs, config: Config, folder: &Path) -
             tags: &[],
             facts: Vec::new(),
             now: settings::now(),
+            learn: None,
             elapsed_ms: &|| 0,
         };
         let entry = repository.save(request, &NoMonitor)?.entry;
@@ -73,7 +74,7 @@ fn save_all(context: &Context, args: &TuneArgs, config: Config, folder: &Path) -
         Ok(())
     };
     for path in &args.tree {
-        let tree = SaveTree { path, exclude: &exclude, one_file_system: false, users: &[], groups: &[] };
+        let tree = SaveTree { place: TreePlace::Local(path), exclude: &exclude, one_file_system: false, users: &[], groups: &[] };
         save(Some(tree), &[]).with_context(|| format!("cannot save {}", path.display()))?;
     }
     for image in &args.disks {

@@ -21,6 +21,10 @@ pub struct Descriptor {
     pub create_type: String,
     /// The image below, where it is a snapshot's.
     pub parent: Option<String>,
+    /// What the image's content is known by, and what the one below had when the snapshot was made.
+    pub content_id: String,
+    /// See `content_id`.
+    pub parent_id: String,
     /// The parts of the disk in their order.
     pub extents: Vec<ExtentLine>,
 }
@@ -72,12 +76,19 @@ pub fn decode(bytes: &[u8]) -> Result<Descriptor> {
     let Ok(text) = std::str::from_utf8(bytes) else {
         return bad("is not UTF-8".to_owned());
     };
-    let mut descriptor = Descriptor { create_type: String::new(), parent: None, extents: Vec::new() };
-    let (mut parent_id, mut parent_hint, mut sectors) = (NO_PARENT.to_owned(), None, 0_u64);
+    let mut descriptor = Descriptor {
+        create_type: String::new(),
+        parent: None,
+        content_id: String::new(),
+        parent_id: NO_PARENT.to_owned(),
+        extents: Vec::new(),
+    };
+    let (mut parent_hint, mut sectors) = (None, 0_u64);
     for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
         match line.split_once('=').map(|(key, value)| (key.trim(), value.trim().trim_matches('"'))) {
             Some(("createType", value)) => value.clone_into(&mut descriptor.create_type),
-            Some(("parentCID", value)) => value.clone_into(&mut parent_id),
+            Some(("CID", value)) => value.clone_into(&mut descriptor.content_id),
+            Some(("parentCID", value)) => value.clone_into(&mut descriptor.parent_id),
             Some(("parentFileNameHint", value)) => parent_hint = Some(value.to_owned()),
             // Everything else: identifiers, and facts about the virtual hardware.
             Some((key, _)) if !key.contains(char::is_whitespace) => {}
@@ -94,7 +105,7 @@ pub fn decode(bytes: &[u8]) -> Result<Descriptor> {
     if sectors > SECTORS_MAX {
         return bad(format!("says that the disk has {sectors} sectors; {SECTORS_MAX} are the most that is read"));
     }
-    if !parent_id.eq_ignore_ascii_case(NO_PARENT) {
+    if !descriptor.parent_id.eq_ignore_ascii_case(NO_PARENT) {
         let Some(hint) = parent_hint.filter(|hint| !hint.is_empty()) else {
             return bad("says that there is an image below, and not which".to_owned());
         };

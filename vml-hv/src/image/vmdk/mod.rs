@@ -36,10 +36,10 @@ pub(super) enum Head {
 }
 
 impl Head {
-    /// Whether it stands on another image.
-    pub(super) fn is_snapshot(&self) -> bool {
+    /// What the image says of itself.
+    pub(super) fn descriptor(&self) -> &Descriptor {
         let (Self::Text(descriptor) | Self::Whole(_, descriptor)) = self;
-        descriptor.parent.is_some()
+        descriptor
     }
 }
 
@@ -108,6 +108,7 @@ impl VmdkImage {
             paths: vec![path.to_owned()],
             layers: [Layer { format: "vmdk".to_owned(), files: vec![witness] }],
         };
+        let is_snapshot = head.descriptor().parent.is_some();
         match head {
             Head::Whole(file, _) => image.push(file.len, What::Sparse(*file)),
             Head::Text(descriptor) => {
@@ -132,6 +133,12 @@ impl VmdkImage {
                     image.push(len, what);
                 }
             }
+        }
+        // In a snapshot, what is not there is below: zeros must not look as if they were not there.
+        let unclear = |part: &Part| !matches!(&part.what, What::Sparse(file) if !file.marks_zeros);
+        if is_snapshot && image.parts.iter().any(unclear) {
+            let message = format!("{} is a snapshot of a kind that is not read: convert it with `qemu-img convert`", path.display());
+            return Err(Error::new(ErrorKind::UnsupportedFormat, message));
         }
         Ok(image)
     }

@@ -6,6 +6,7 @@ use super::descriptor::SECTOR_LEN;
 use super::paged::PagedFile;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use vmdk::VmdkReader;
@@ -15,6 +16,8 @@ type Reader = VmdkReader<PagedFile>;
 
 /// Tables that a reader may keep before it makes room for a new one: 2 KiB each.
 const TABLES_MAX: usize = 4096;
+/// The header's flag for tables that mark grains as zeros.
+const FLAG_ZEROS: u8 = 4;
 
 /// An open file.
 pub(in crate::image) struct SparseFile {
@@ -24,6 +27,8 @@ pub(in crate::image) struct SparseFile {
     /// Length in bytes of the part of the disk that it holds.
     pub(super) len: u64,
     grain_len: u64,
+    /// Whether its tables may mark grains as zeros.
+    pub(super) marks_zeros: bool,
     /// The descriptor inside it, where it has one.
     pub(super) descriptor: String,
     idle: Mutex<Vec<Reader>>,
@@ -32,6 +37,9 @@ pub(in crate::image) struct SparseFile {
 impl SparseFile {
     pub(super) fn open(path: &Path, file: File) -> Result<Self> {
         let file_len = file.metadata().at(|| format!("cannot look at {}", path.display()))?.len();
+        let mut begin = [0; 12];
+        let read = file.read_at(&mut begin, 0).at(|| format!("cannot read {}", path.display()))?;
+        let marks_zeros = begin[..read].starts_with(b"KDMV") && begin[8] & FLAG_ZEROS != 0;
         let file = Arc::new(file);
         let reader = open(&file, file_len, path)?;
         let info = reader.info();
@@ -45,6 +53,7 @@ impl SparseFile {
             file_len,
             len: info.virtual_disk_size,
             grain_len: info.grain_size_bytes,
+            marks_zeros,
             descriptor: info.descriptor_text,
             idle: Mutex::new(vec![reader]),
         })
