@@ -17,7 +17,7 @@ use std::io::{IsTerminal, Write};
 use std::time::Instant;
 use vml_core::machine::{Machine, MachineState};
 use vml_core::refs::{RefKind, check_name};
-use vml_core::{Error, ErrorKind};
+use vml_core::Error;
 
 /// What was done, and how long it took.
 struct Steps<'a> {
@@ -122,17 +122,7 @@ impl Target {
         match machine.state()? {
             MachineState::Running => bail!(Error::invalid(format!("{} is running already", area.name))),
             MachineState::Off => Ok("start"),
-            MachineState::Paused => Ok("resume"),
-            MachineState::Suspended => {
-                let ability = machine.live_memory();
-                let facts = ability.map(|ability| ability.suspended().map(|(_, memory)| memory.facts)).transpose()?;
-                let refusal = ability.zip(facts).map(|(ability, facts)| ability.refusal(&facts)).transpose()?.flatten();
-                if let Some(why) = refusal {
-                    let message = format!("{} cannot be resumed here: {why}", area.name);
-                    bail!(Error::new(ErrorKind::UnsupportedFormat, message));
-                }
-                Ok("resume")
-            }
+            MachineState::Paused | MachineState::Suspended => Ok("resume"),
         }
     }
 }

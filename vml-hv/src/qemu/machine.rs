@@ -303,15 +303,19 @@ impl QemuMachine {
     fn resume_suspended(&self) -> Result<()> {
         let path = self.memory_path();
         let facts = memory::read_facts(&path)?;
-        if let Some(reason) = self.refusal(&facts)? {
-            return Err(Error::new(ErrorKind::UnsupportedFormat, format!("the memory cannot be resumed here: {reason}")));
-        }
+        // Asked only when it fails: to ask QEMU takes as long as to start it.
+        let explain = |error: Error| match self.refusal(&facts) {
+            Ok(Some(reason)) => {
+                Error::new(ErrorKind::UnsupportedFormat, format!("the memory cannot be resumed here: {reason}")).because(error)
+            }
+            _ => error,
+        };
         let mut config = self.config.clone();
         // The same machine as it was then, not what its name means to this QEMU.
         if let Some(machine) = facts.iter().find(|fact| fact.name == memory::FACT_MACHINE) {
             config.machine.clone_from(&machine.value);
         }
-        process::start(&self.options.program, &self.dir, &config, true)?;
+        process::start(&self.options.program, &self.dir, &config, true).map_err(explain)?;
         let mut qmp = self.connected()?;
         let read = memory::read(&mut qmp, &path, self.options.memory_limit);
         // Once it goes on its disks change, and the memory fits no more.
@@ -320,7 +324,7 @@ impl QemuMachine {
         if let Err(error) = result {
             _ = qmp.run("quit", &json!({}));
             _ = qmp.wait_end(self.options.answer_limit);
-            return Err(error);
+            return Err(explain(error));
         }
         memory::go_on(&mut qmp)?;
         _ = fs::remove_file(used);

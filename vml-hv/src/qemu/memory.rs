@@ -86,7 +86,7 @@ fn await_migration(qmp: &mut Qmp, limit: Duration) -> Result<()> {
             _ if Instant::now() >= deadline => {
                 return Err(Error::new(ErrorKind::Interrupted, format!("the memory is not moved after {} s", limit.as_secs())));
             }
-            _ => thread::sleep(Duration::from_millis(20)),
+            _ => thread::sleep(Duration::from_millis(5)),
         }
     }
 }
