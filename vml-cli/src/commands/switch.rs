@@ -15,9 +15,9 @@ use anyhow::{Context as _, Result, bail};
 use serde_json::{Value, json};
 use std::io::{IsTerminal, Write};
 use std::time::Instant;
+use vml_core::Error;
 use vml_core::machine::{Machine, MachineState};
 use vml_core::refs::{RefKind, check_name};
-use vml_core::Error;
 
 /// What was done, and how long it took.
 struct Steps<'a> {

@@ -136,6 +136,8 @@ impl Repository {
     /// # Errors
     /// `AlreadyExists` for a base or tag that is taken, `Locked` when somebody else saved the same area meanwhile, `InvalidInput` for
     /// names that cannot be, else what the tree's root or the store says.
+    // A request is made for one save, though that may begin anew.
+    #[allow(clippy::needless_pass_by_value)]
     pub fn save(&self, request: SaveRequest<'_>, monitor: &dyn Monitor) -> Result<Saved> {
         for _ in 0..ATTEMPTS {
             if let Some(saved) = self.try_save(&request, monitor)? {

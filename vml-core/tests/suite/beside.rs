@@ -117,7 +117,7 @@ fn whatever_the_order_of_operations_every_entry_stays_whole() {
             Box::new(move |repository| match try_save(&repository, area, &trees.paths[tree], &NoMonitor) {
                 Ok(entry) => saved.lock().unwrap().push((entry.id, tree)),
                 Err(error) => {
-                    assert!(matches!(error.kind(), ErrorKind::Io | ErrorKind::Locked | ErrorKind::Interrupted), "seed {seed}: {error:?}")
+                    assert!(matches!(error.kind(), ErrorKind::Io | ErrorKind::Locked | ErrorKind::Interrupted), "seed {seed}: {error:?}");
                 }
             })
         };

@@ -152,7 +152,7 @@ impl Decision {
 pub fn decide(candidates: &[Candidate], policy: &KeepPolicy, calendar: &dyn Calendar) -> Vec<Decision> {
     let mut order: Vec<&Candidate> = candidates.iter().collect();
     // Among equal times the latest stands first, then the id decides.
-    order.sort_by(|a, b| (b.time_ms, b.is_latest, b.id).cmp(&(a.time_ms, a.is_latest, a.id)));
+    order.sort_by_key(|one| std::cmp::Reverse((one.time_ms, one.is_latest, one.id)));
     let mut decisions: Vec<Decision> = order.iter().map(|candidate| Decision { id: candidate.id, reasons: Vec::new() }).collect();
     let since = policy.within.as_ref().zip(order.first()).map(|(span, newest)| calendar.before(newest.time_ms, span));
     for (candidate, decision) in order.iter().zip(&mut decisions) {
