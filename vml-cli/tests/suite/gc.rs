@@ -48,9 +48,12 @@ fn collections_beside_saves_of_other_processes_take_nothing_from_them() {
         let mut saving = quiet(&["save", "large", "-m", "beside"]);
         let started = Instant::now();
         loop {
+            let began = Instant::now();
             let collecting = quiet(&["gc"]).wait_with_output().unwrap();
             assert!(collecting.status.success(), "{}", String::from_utf8_lossy(&collecting.stderr));
             collections += 1;
+            // Without an end they would take away again and again what is being saved, and it would give up.
+            std::thread::sleep(began.elapsed() * 10);
             if saving.try_wait().unwrap().is_some() || started.elapsed() > Duration::from_secs(120) {
                 break;
             }
