@@ -226,7 +226,8 @@ fn a_damaged_frame_keeps_its_pack_and_nothing_else() {
     for pack_use in &plan.repack {
         let key = pack_use.pack.kind.key(&pack_use.pack.id);
         let mut bytes = files.read(&key, u64::MAX).unwrap();
-        for at in (300..bytes.len() / 2).step_by(1000) {
+        // Wherever the frames are that are needed; the table behind them stays.
+        for at in (300..bytes.len() - 8000).step_by(1000) {
             bytes[at] ^= 1;
         }
         files.delete(&key).unwrap();
