@@ -5,6 +5,7 @@
 //! chunks mean is the caller's. The bytes on disk are described in `docs/format.md`.
 //!
 //! ```text
+//! gc         Collector, Marks, Plan                               mark, plan, quarantine, sweep
 //! store      ChunkStore, StoreWriter, run_pool                     put, get, contains, finish
 //! index      sorted mapped segments          pack  frames + footer         verify, rebuild
 //! chunker    where to cut    frame  compress together    backend  where files live    codec  small records
@@ -41,6 +42,7 @@ pub mod codec;
 pub mod error;
 pub mod format;
 pub mod frame;
+pub mod gc;
 pub mod id;
 pub mod index;
 mod mmap;
@@ -54,4 +56,6 @@ pub use error::{Error, ErrorKind, IoResultExt, Result};
 pub use id::{ChunkId, PackId};
 pub use pack::PackKind;
 pub use stats::{StoreTotals, WriteStats};
-pub use store::{Chunk, ChunkRef, ChunkStore, ChunkWriter, JobSink, OpenReport, StoreOptions, StoreWriter, run_pool};
+pub use store::{
+    Chunk, ChunkRef, ChunkStore, ChunkWriter, JobSink, OpenReport, Reliance, Security, Standing, StoreOptions, StoreWriter, run_pool,
+};

@@ -15,6 +15,8 @@ pub enum Task {
     CheckEntries,
     /// Reading packs to see that every byte is what it was.
     CheckData,
+    /// Walking entries to see what is needed, and taking away packs that are not.
+    Collect,
 }
 
 /// Something that concerns one item; the run goes on, and its result is "done with problems".

@@ -127,6 +127,17 @@ impl IndexView {
         self.segments.iter().map(|loaded| (loaded.name.as_str(), loaded.segment.len()))
     }
 
+    /// Names of the packs in the pack table of a segment, there or not.
+    pub(crate) fn packs_named_in(&self, number: usize) -> impl Iterator<Item = (PackKind, PackId)> + '_ {
+        let segment = &self.segments[number].segment;
+        (0..segment.pack_count()).filter_map(|row| segment.pack(u32::try_from(row).ok()?)).map(|row| (row.kind, row.id))
+    }
+
+    /// Whether the pack in this row of a segment's pack table is there.
+    pub(crate) fn is_there(&self, number: usize, pack: u32) -> bool {
+        self.segments[number].alive.get(pack as usize).copied().unwrap_or(false)
+    }
+
     pub(crate) fn segment(&self, number: usize) -> &Segment<Mapped> {
         &self.segments[number].segment
     }
@@ -148,10 +159,15 @@ impl IndexView {
 
     /// Segment and row of a chunk: a small dense number for bitmaps over all chunks.
     pub fn position(&self, id: &ChunkId) -> Option<(usize, usize)> {
+        self.position_in(id, &|_, _| true)
+    }
+
+    /// As [`position`](Self::position), in a pack that is `usable`.
+    pub(crate) fn position_in(&self, id: &ChunkId, usable: &dyn Fn(PackKind, &PackId) -> bool) -> Option<(usize, usize)> {
         self.segments.iter().enumerate().find_map(|(number, loaded)| {
             let (row, record) = loaded.segment.find(id)?;
-            loaded.locate(&record)?;
-            Some((number, row))
+            let location = loaded.locate(&record)?;
+            usable(location.kind, &location.pack).then_some((number, row))
         })
     }
 

@@ -3,8 +3,8 @@
 use super::{Footer, FooterChunk, FooterFrame, PackKind};
 use crate::backend::{Backend, PutOutcome, Staged};
 use crate::error::{Error, ErrorKind, Result};
-use crate::frame::SealedFrame;
-use crate::id::PackId;
+use crate::frame::{FrameBuilder, FrameEncoder, SealedFrame};
+use crate::id::{ChunkId, PackId};
 
 /// A pack that is published, and what is in it.
 #[derive(Debug, Clone)]
@@ -36,6 +36,11 @@ impl PackWriter {
         let mut pack = Self { staged: backend.stage()?, hasher: blake3::Hasher::new(), len: 0, footer, failed: false };
         pack.write(&kind.header())?;
         Ok(pack)
+    }
+
+    /// What it holds.
+    pub fn kind(&self) -> PackKind {
+        self.footer.kind
     }
 
     /// Bytes written so far.
@@ -72,10 +77,27 @@ impl PackWriter {
     ///
     /// # Errors
     /// Whatever the backend says; nothing is visible then.
-    pub fn finish(mut self, backend: &dyn Backend) -> Result<PackInfo> {
-        let tail = self.footer.encode(self.len);
+    pub fn finish(self, backend: &dyn Backend) -> Result<PackInfo> {
+        self.finish_named(backend, &mut |_| Ok(true))
+    }
+
+    /// As [`finish`](Self::finish); asks `name` before the pack gets its name. One that is refused gets another: a frame is
+    /// added with a chunk that nobody needs, the refused name.
+    ///
+    /// # Errors
+    /// As [`finish`](Self::finish), and what `name` says.
+    pub fn finish_named(mut self, backend: &dyn Backend, name: &mut dyn FnMut(&PackId) -> Result<bool>) -> Result<PackInfo> {
+        let (id, tail) = loop {
+            let tail = self.footer.encode(self.len);
+            let id = PackId::from_bytes(*self.hasher.clone().update(&tail).finalize().as_bytes());
+            if name(&id)? {
+                break (id, tail);
+            }
+            let mut frame = FrameBuilder::default();
+            frame.push(ChunkId::of(id.as_bytes()), id.as_bytes());
+            self.append(&FrameEncoder::new(1)?.seal(frame)?)?;
+        };
         self.write(&tail)?;
-        let id = PackId::from_bytes(*self.hasher.finalize().as_bytes());
         let key = self.footer.kind.key(&id);
         if self.staged.publish(&key)? == PutOutcome::AlreadyThere {
             match super::verify_pack(backend, self.footer.kind, &id, |_, _| {}) {

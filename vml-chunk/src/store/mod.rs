@@ -8,19 +8,33 @@
 //! Write order: frames into packs, packs published, then one index segment over them. A reader or a writer that opens
 //! the store compares the packs that are there with those the index names: packs of a writer that died before it wrote
 //! its segment are indexed then, so that what it had stored serves the next save. Nothing published is modified.
+//!
+//! Collections take packs away beside all this: `quarantine` is what they say, `lease` what writers say, and `secure` how a writer makes
+//! sure, before it commits, that everything it relied on is and stays there. `docs/concurrency.md` has the argument.
 
 mod cache;
+mod lease;
 mod open;
 mod pool;
+mod quarantine;
 mod read;
+mod secure;
+mod segments;
 mod write;
 
+pub use lease::{LEASE_RECORD, LEASES_DIR, LeaseRecord};
 pub use open::{OpenReport, StoreOptions};
 pub use pool::{JobSink, run_pool};
+pub use quarantine::{PackNames, QUARANTINE_KEY, QUARANTINE_RECORD, Quarantine};
 pub use read::Chunk;
+pub use secure::{Reliance, Security, Standing};
+
+pub(crate) use lease::Found;
+pub(crate) use quarantine::Seen;
 pub use write::{ChunkRef, ChunkWriter, StoreWriter};
 
 use crate::backend::Backend;
+use crate::error::Result;
 use crate::index::IndexView;
 use crate::pack::PackKind;
 use crate::stats::StoreTotals;
@@ -32,6 +46,8 @@ pub struct ChunkStore {
     backend: Arc<dyn Backend>,
     options: StoreOptions,
     view: RwLock<Arc<IndexView>>,
+    /// The quarantine's file when the view was loaded, just before.
+    seen: Mutex<Option<Vec<u8>>>,
     /// Held from taking a view until the one made from it is set, or changes made side by side would be lost.
     changing: Mutex<()>,
     cache: FrameCache,
@@ -69,6 +85,19 @@ impl ChunkStore {
             *bytes += pack.len;
         }
         totals
+    }
+
+    /// What collections are taking away now; the view is loaded anew if that is another list than when it was loaded, because packs
+    /// of the view may be gone then.
+    pub(crate) fn seen_since_view(&self) -> Result<Seen> {
+        loop {
+            let seen = Seen::read(self.backend.as_ref())?.sound()?;
+            let known = self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            if seen.bytes == known {
+                return Ok(seen);
+            }
+            self.reload(false)?;
+        }
     }
 
     /// Whoever replaces the view holds this from before it takes the old one.

@@ -1,6 +1,7 @@
 //! Opens a store, and brings an index that lost something up to what the packs say.
 
 use super::cache::FrameCache;
+use super::quarantine::Seen;
 use super::{ChunkStore, read};
 use crate::backend::{Backend, Mapped, PutOutcome};
 use crate::error::{Error, ErrorKind, Result};
@@ -9,7 +10,7 @@ use crate::id::PackId;
 use crate::index::{INDEX_DIR, IndexView, PackRow, Segment, SegmentPack, build_segment};
 use crate::pack::{Footer, read_footer};
 use rayon::prelude::*;
-use std::sync::{Arc, Mutex, MutexGuard, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 /// Chunks indexed in one go: 44 bytes of memory each while they are sorted.
 pub(super) const SEGMENT_BATCH: usize = 500_000;
@@ -65,8 +66,9 @@ impl ChunkStore {
                 options.frame_len
             )));
         }
-        let (view, report) = load(backend.as_ref(), false, options.threads)?;
+        let (view, report, seen) = load(backend.as_ref(), false, options.threads)?;
         let store = Self {
+            seen: Mutex::new(seen.bytes),
             cache: FrameCache::new(options.cache_len),
             backend,
             options,
@@ -87,14 +89,22 @@ impl ChunkStore {
     }
 
     pub(super) fn reload_holding(&self, verify: bool, changing: &MutexGuard<'_, ()>) -> Result<OpenReport> {
-        let (view, report) = load(self.backend.as_ref(), verify, self.options.threads)?;
+        let (view, report, seen) = load(self.backend.as_ref(), verify, self.options.threads)?;
         self.set_view(view, changing);
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = seen.bytes;
         Ok(report)
     }
 }
 
-fn load(backend: &dyn Backend, verify: bool, threads: usize) -> Result<(IndexView, OpenReport)> {
-    let loading = IndexView::load(backend, verify)?;
+fn load(backend: &dyn Backend, verify: bool, threads: usize) -> Result<(IndexView, OpenReport, Seen)> {
+    // First, so that what a collection takes away while we look is known to be later than this.
+    let seen = Seen::read(backend)?;
+    let mut loading = IndexView::load(backend, verify)?;
+    if !loading.missing.is_empty() {
+        // What was taken away on purpose is not missed; perhaps it was put on the list since.
+        let list = Seen::read(backend)?.list;
+        loading.missing.retain(|row| !list.forbids(row.kind, &row.id) && !seen.list.forbids(row.kind, &row.id));
+    }
     let mut report = OpenReport { bad_segments: loading.bad_segments, missing_packs: loading.missing, ..OpenReport::default() };
     let mut view = loading.view;
     for name in &report.bad_segments {
@@ -102,20 +112,26 @@ fn load(backend: &dyn Backend, verify: bool, threads: usize) -> Result<(IndexVie
         _ = backend.delete(&format!("{INDEX_DIR}/{name}"));
     }
     if loading.unindexed.is_empty() {
-        return Ok((view, report));
+        return Ok((view, report, seen));
     }
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(threads.max(1))
         .build()
         .map_err(|error| Error::new(ErrorKind::Io, "cannot start threads to read pack footers").because(error))?;
+    // Packs that are going have segments of their own: in one with their copies only one record of a chunk would be left. A copy is made
+    // after its pack was listed, and we have seen both.
+    let list = Seen::read(backend)?.list;
+    let (going, staying): (Vec<_>, Vec<_>) = loading.unindexed.into_iter().partition(|(kind, id)| list.forbids(*kind, id));
     // Few enough at a time that their footers are a bounded part of memory.
-    for group in loading.unindexed.chunks(64) {
+    for group in staying.chunks(64).chain(going.chunks(64)) {
         let footers: Vec<_> = pool.install(|| group.par_iter().map(|(kind, id)| (*kind, *id, read_footer(backend, *kind, id))).collect());
         let mut batch: Vec<(PackId, u64, Footer)> = Vec::new();
         for (kind, id, footer) in footers {
             match footer {
                 Ok((footer, len)) => batch.push((id, len, footer)),
                 Err(error) if error.kind() == ErrorKind::UnsupportedFormat => return Err(error),
+                // Taken away by a collection since it was listed.
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
                 Err(error) => report.unreadable_packs.push((kind.key(&id), error)),
             }
         }
@@ -132,7 +148,7 @@ fn load(backend: &dyn Backend, verify: bool, threads: usize) -> Result<(IndexVie
             batch = rest;
         }
     }
-    Ok((view, report))
+    Ok((view, report, seen))
 }
 
 /// Writes a segment over `packs` and adds it to `view`. With `best_effort` a repository that cannot be written is

@@ -103,7 +103,7 @@ impl ChunkStore {
         Err(failure)
     }
 
-    fn read_at(&self, id: &ChunkId, location: &Location) -> Result<Chunk> {
+    pub(crate) fn read_at(&self, id: &ChunkId, location: &Location) -> Result<Chunk> {
         let key = (location.pack, location.frame_offset);
         let start = location.chunk_offset as usize;
         let range = start..start + location.chunk_len as usize;

@@ -1,21 +1,23 @@
 //! Puts chunks: each new one once, in frames, in packs, and an index segment last.
 
 use super::ChunkStore;
+use super::lease::Lease;
 use super::open::{SEGMENT_BATCH, add_segment};
-use crate::backend::PutOutcome;
+use super::quarantine::Seen;
+use super::secure::{Part, Reliance};
 use crate::chunker::Chunker;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{CHUNK_MAX_LEN, META_FRAME_LEN};
 use crate::frame::{FrameBuilder, FrameEncoder, SealedFrame};
 use crate::id::{ChunkId, PackId};
-use crate::index::{INDEX_DIR, Segment, merge_candidates, merge_segments};
+use crate::index::IndexView;
 use crate::pack::{Footer, PackKind, PackWriter};
 use crate::stats::WriteStats;
 use crossbeam_channel::Sender;
 use std::collections::HashSet;
 use std::io::Read;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Read at a time from a stream.
 const READ_LEN: usize = 1 << 20;
@@ -40,6 +42,14 @@ pub struct ChunkRef {
 /// every call fails; what was published by then stays and serves the next session.
 pub struct StoreWriter<'s> {
     store: &'s ChunkStore,
+    /// What was stored when the session began, and what of it the session relies on.
+    base: Arc<IndexView>,
+    relied: Vec<Vec<AtomicU64>>,
+    /// What collections were taking away then: no chunk is found in these packs.
+    seen: Seen,
+    /// Packs of this session.
+    own: Mutex<HashSet<(PackKind, PackId)>>,
+    lease: Mutex<Lease>,
     /// Ids claimed in this session that no segment names yet.
     pending: Vec<Mutex<HashSet<ChunkId>>>,
     packs: [Mutex<Option<PackWriter>>; 2],
@@ -63,12 +73,20 @@ impl ChunkStore {
     /// Begins a session of writing.
     ///
     /// # Errors
-    /// What the backend says.
+    /// What the backend says; `Corrupt` when it cannot be told which packs a collection takes away.
     pub fn writer(&self) -> Result<StoreWriter<'_>> {
         self.backend.sweep()?;
-        let stored: u64 = self.view().packs().iter().map(|pack| pack.len).sum();
+        let seen = self.seen_since_view()?;
+        let base = self.view();
+        let stored: u64 = base.packs().iter().map(|pack| pack.len).sum();
+        let words = |count: usize| (0..count.div_ceil(64)).map(|_| AtomicU64::new(0)).collect();
         Ok(StoreWriter {
             store: self,
+            relied: base.segments().map(|(_, count)| words(count)).collect(),
+            base,
+            seen,
+            own: Mutex::default(),
+            lease: Mutex::default(),
             pending: (0..SHARDS).map(|_| Mutex::default()).collect(),
             packs: [Mutex::default(), Mutex::default()],
             published: Mutex::default(),
@@ -122,17 +140,42 @@ impl StoreWriter<'_> {
     /// # Errors
     /// What the backend says; `Interrupted` when the session had failed before.
     pub fn finish(self) -> Result<WriteStats> {
+        self.finish_relying().map(|(stats, _)| stats)
+    }
+
+    /// As [`finish`](Self::finish); also tells what the session relies on. Who makes anything that names its chunks known to others
+    /// calls [`ChunkStore::secure`] with it first. The session's lease lasts until the second of them is dropped.
+    ///
+    /// # Errors
+    /// As [`finish`](Self::finish).
+    pub fn finish_relying(mut self) -> Result<(WriteStats, Reliance)> {
         self.check()?;
         for kind in PackKind::ALL {
             let pack = self.lock(&self.packs[usize::from(kind.number())]).take();
             if let Some(pack) = pack.filter(|pack| !pack.is_empty()) {
-                self.publish(pack)?;
+                // What names it follows at once, so it needs no lease.
+                self.publish(pack, false)?;
             }
         }
         self.write_segment()?;
+        let end = self.store.view();
         // Everything is durable and indexed; a merge that fails, on a full disk say, is done by the next session.
         _ = self.store.merge_index();
-        Ok(self.stats())
+        let relied = std::mem::take(&mut self.relied);
+        let part = Part {
+            base: Arc::clone(&self.base),
+            relied: relied.into_iter().map(|words| words.into_iter().map(AtomicU64::into_inner).collect()).collect(),
+            own: std::mem::take(&mut *self.lock(&self.own)),
+            end,
+        };
+        let lease = std::mem::take(&mut *self.lock(&self.lease));
+        let reliance = Reliance::new(part, self.seen.bytes.clone(), lease, Arc::clone(&self.store.backend));
+        Ok((self.stats(), reliance))
+    }
+
+    /// The quarantine's file when the session began.
+    pub(super) fn seen_bytes(&self) -> Option<&[u8]> {
+        self.seen.bytes.as_deref()
     }
 
     pub(super) fn fail(&self) {
@@ -156,7 +199,38 @@ impl StoreWriter<'_> {
         // Held over the look-up, so that two threads with the same new chunk cannot both find it missing; the view is
         // taken under it, so that a chunk is in the set or in the view, whatever `write_segment` does.
         let mut pending = self.lock(shard);
-        !pending.contains(id) && !self.store.view().contains(id) && pending.insert(*id)
+        !pending.contains(id) && !self.rely_on(id) && !self.is_own(id) && pending.insert(*id)
+    }
+
+    /// As `claim`, but only what this session stored itself counts as stored.
+    pub(crate) fn claim_anew(&self, id: &ChunkId) -> bool {
+        let shard = &self.pending[usize::from(id.as_bytes()[31]) % SHARDS];
+        let mut pending = self.lock(shard);
+        !pending.contains(id) && !self.is_own(id) && pending.insert(*id)
+    }
+
+    /// Whether the chunk was stored when the session began, in a pack that nobody takes away; it is noted that the session relies on it.
+    pub(crate) fn rely_on(&self, id: &ChunkId) -> bool {
+        let Some((segment, row)) = self.base.position_in(id, &|kind, pack| !self.seen.list.forbids(kind, pack)) else { return false };
+        self.relied[segment][row / 64].fetch_or(1 << (row % 64), Ordering::Relaxed);
+        true
+    }
+
+    /// Whether the chunk is in a pack of this session that is indexed. Others' packs that came since do not count: nobody
+    /// has noted that they are relied on.
+    fn is_own(&self, id: &ChunkId) -> bool {
+        let own = self.lock(&self.own);
+        !own.is_empty() && self.store.view().locate(id).any(|location| own.contains(&(location.kind, location.pack)))
+    }
+
+    /// Whether this session stores the chunk.
+    pub(crate) fn has_stored(&self, id: &ChunkId) -> bool {
+        self.lock(&self.pending[usize::from(id.as_bytes()[31]) % SHARDS]).contains(id) || self.is_own(id)
+    }
+
+    /// Appends a frame as it is; its chunks that are wanted have been claimed.
+    pub(crate) fn append_frame(&self, kind: PackKind, frame: &SealedFrame) -> Result<()> {
+        self.append(kind, frame)
     }
 
     fn append(&self, kind: PackKind, frame: &SealedFrame) -> Result<()> {
@@ -180,12 +254,23 @@ impl StoreWriter<'_> {
             if pack.len() < self.pack_target { None } else { slot.take() }
         };
         // Syncing takes long; the others go on with a new pack meanwhile.
-        full.map_or(Ok(()), |pack| self.publish(pack))
+        full.map_or(Ok(()), |pack| self.publish(pack, true))
     }
 
-    fn publish(&self, pack: PackWriter) -> Result<()> {
+    fn publish(&self, pack: PackWriter, leased: bool) -> Result<()> {
         let frames_len = pack.len();
-        let pack = pack.finish(self.store.backend.as_ref())?;
+        let kind = pack.kind();
+        let backend = self.store.backend.as_ref();
+        let pack = pack.finish_named(backend, &mut |id| {
+            if self.seen.list.forbids(kind, id) {
+                return Ok(false);
+            }
+            if leased {
+                self.lock(&self.lease).cover(backend, kind, *id)?;
+            }
+            Ok(true)
+        })?;
+        self.lock(&self.own).insert((kind, pack.id));
         self.counters.stored_bytes.fetch_add(pack.len - frames_len + crate::format::PACK_HEADER_LEN as u64, Ordering::Relaxed);
         self.counters.packs.fetch_add(1, Ordering::Relaxed);
         let mut published = self.lock(&self.published);
@@ -221,49 +306,10 @@ impl StoreWriter<'_> {
     }
 }
 
-impl ChunkStore {
-    /// Merges small segments, so that they stay few.
-    fn merge_index(&self) -> Result<()> {
-        let changing = self.change_view();
-        let view = self.view();
-        let (names, counts): (Vec<String>, Vec<usize>) = view.segments().map(|(name, count)| (name.to_owned(), count)).unzip();
-        let chosen = merge_candidates(&counts);
-        if chosen.is_empty() {
-            return Ok(());
-        }
-        let inputs: Vec<_> = chosen.iter().map(|i| view.segment(*i)).collect();
-        // A segment that was damaged is not spread further.
-        if inputs.iter().any(|segment| segment.verify().is_err()) {
-            self.reload_holding(true, &changing)?;
-            return Ok(());
-        }
-        let alive: HashSet<PackId> = view.packs().iter().map(|pack| pack.id).collect();
-        let mut staged = self.backend.stage()?;
-        let mut hasher = blake3::Hasher::new();
-        merge_segments(&inputs, &|pack| alive.contains(&pack.id), &mut |part| {
-            hasher.update(part);
-            staged.append(part)
-        })?;
-        let name = hasher.finalize().to_hex().to_string();
-        let key = format!("{INDEX_DIR}/{name}");
-        let damaged = |key: &str| self.backend.map(key).and_then(Segment::from_data).and_then(|segment| segment.verify()).is_err();
-        if staged.publish(&key)? == PutOutcome::AlreadyThere && damaged(&key) {
-            self.backend.delete(&key)?;
-            staged.publish(&key)?;
-        }
-        let merged = match self.backend.map(&key) {
-            Ok(mapped) => Segment::from_data(mapped)?,
-            // A dry run's backend kept nothing, and nothing is lost.
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-            Err(error) => return Err(error),
-        };
-        // Only now, with the merged one durable: a reader that listed the old ones looks again.
-        let old: Vec<String> = chosen.iter().map(|i| names[*i].clone()).filter(|old| *old != name).collect();
-        self.set_view(view.without_segments(&old).with_segment(name, merged), &changing);
-        for name in &old {
-            self.backend.delete(&format!("{INDEX_DIR}/{name}"))?;
-        }
-        Ok(())
+impl Drop for StoreWriter<'_> {
+    fn drop(&mut self) {
+        // A session that failed; one that ended has handed its lease on.
+        self.lock(&self.lease).release(self.store.backend.as_ref());
     }
 }
 
@@ -300,14 +346,21 @@ impl ChunkWriter<'_> {
         counters.seen_chunks.fetch_add(1, Ordering::Relaxed);
         counters.seen_bytes.fetch_add(u64::from(len), Ordering::Relaxed);
         if self.writer.claim(&id) {
-            counters.new_chunks.fetch_add(1, Ordering::Relaxed);
-            counters.new_bytes.fetch_add(u64::from(len), Ordering::Relaxed);
-            if self.frame.is_full_for(bytes.len(), self.frame_len) {
-                self.seal()?;
-            }
-            self.frame.push(id, bytes);
+            self.put_claimed(id, bytes)?;
         }
         Ok(ChunkRef { id, len })
+    }
+
+    /// Stores a chunk of this id that was claimed before.
+    pub(crate) fn put_claimed(&mut self, id: ChunkId, bytes: &[u8]) -> Result<()> {
+        let counters = &self.writer.counters;
+        counters.new_chunks.fetch_add(1, Ordering::Relaxed);
+        counters.new_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        if self.frame.is_full_for(bytes.len(), self.frame_len) {
+            self.seal()?;
+        }
+        self.frame.push(id, bytes);
+        Ok(())
     }
 
     /// Cuts a stream of at most `limit` bytes and puts its chunks, telling each to `each` in order; returns the bytes read.

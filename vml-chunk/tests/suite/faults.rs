@@ -172,8 +172,8 @@ fn a_repository_that_cannot_be_written_is_still_read_without_its_index() {
     let (files, finished) = several_sessions();
     delete_index(files.as_ref());
     let faulty = FaultyBackend::new(Arc::clone(&files));
-    // list index, list data, list meta, then two reads and a length a pack; whatever is staged afterwards fails.
-    let reads = 3 + 3 * keys(files.as_ref(), "data").len();
+    // the quarantine twice, list index, list data, list meta, then two reads and a length a pack; whatever is staged afterwards fails.
+    let reads = 5 + 3 * keys(files.as_ref(), "data").len();
     faulty.fail_at(reads, ErrorKind::PermissionDenied, Repeat::Once, Effect::Nothing);
     let (store, report) = ChunkStore::open(Arc::new(faulty.clone()), options()).unwrap();
     assert_eq!((report.indexed_packs, faulty.fired()), (3, 1));
@@ -188,9 +188,9 @@ fn a_segment_that_cannot_be_opened_for_a_moment_is_not_deleted() {
     let before = keys(files.as_ref(), "index");
     for kind in [ErrorKind::Io, ErrorKind::PermissionDenied] {
         let faulty = FaultyBackend::new(Arc::clone(&files));
-        faulty.fail_at(1, kind, Repeat::Once, Effect::Nothing);
+        faulty.fail_at(2, kind, Repeat::Once, Effect::Nothing);
         let error = ChunkStore::open(Arc::new(faulty.clone()), options()).map(|_| ()).unwrap_err();
-        assert_eq!((faulty.operations()[1].name, error.kind()), ("map", kind));
+        assert_eq!((faulty.operations()[2].name, error.kind()), ("map", kind));
         assert_eq!(keys(files.as_ref(), "index"), before, "{kind:?} says nothing about the segment's bytes");
     }
     assert_all(&open(&files).0, &finished, "afterwards");

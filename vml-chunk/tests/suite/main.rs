@@ -7,6 +7,7 @@ mod damage;
 mod decoders;
 mod faults;
 mod format_page;
+mod gc;
 mod golden;
 mod healing;
 mod index;

@@ -2,10 +2,12 @@
 
 mod entries;
 mod guest;
+mod keep;
 mod places;
 
 pub use entries::*;
 pub use guest::*;
+pub use keep::*;
 pub use places::*;
 
 use clap::{Args as ClapArgs, Parser, Subcommand};
@@ -91,6 +93,10 @@ pub enum Command {
     Stats,
     /// See whether everything is whole
     Check(CheckArgs),
+    /// Forget entries, by name or by what to keep
+    Forget(ForgetArgs),
+    /// Free what no entry needs any more
+    Gc(GcArgs),
     /// Try a repository's settings on data of one's own
     Tune(TuneArgs),
     /// Print a completion script for a shell

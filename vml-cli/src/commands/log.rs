@@ -51,6 +51,11 @@ pub fn log(context: &Context, args: &LogArgs) -> Result<Outcome> {
     Ok(Outcome::of(problems))
 }
 
+fn broken(error: Error, area: &str, problems: &mut u64) {
+    *problems += 1;
+    complain(format_args!("vml: {:#}; older entries of {area} are in `vml log`", anyhow::Error::from(error)));
+}
+
 /// An area's entries from the newest back.
 fn chain(repository: &Repository, area: &str, max: usize, problems: &mut u64) -> Result<Vec<(EntryId, Entry)>> {
     let latest = repository.refs().get(RefKind::Area, area)?;
@@ -62,12 +67,15 @@ fn chain(repository: &Repository, area: &str, max: usize, problems: &mut u64) ->
     while let (Some(id), true) = (next, entries.len() < max) {
         match repository.entry(&id) {
             Ok(entry) => {
-                next = entry.parents.first().copied();
+                let previous = repository.previous(&entry);
                 entries.push((id, entry));
+                next = previous.unwrap_or_else(|error| {
+                    broken(error, area, problems);
+                    None
+                });
             }
             Err(error) => {
-                *problems += 1;
-                complain(format_args!("vml: {:#}; older entries of {area} are in `vml log`", anyhow::Error::from(error)));
+                broken(error, area, problems);
                 break;
             }
         }

@@ -9,6 +9,8 @@ mod check;
 mod demo;
 mod diff;
 mod disks;
+mod forget;
+mod gc;
 mod init;
 mod inside;
 mod log;
@@ -127,6 +129,8 @@ pub fn run(args: Args) -> Result<Outcome> {
         Command::Restore(args) => restore::restore(&context, &args),
         Command::Stats => stats::run(&context),
         Command::Check(args) => check::run(&context, &args),
+        Command::Forget(args) => forget::run(&context, &args),
+        Command::Gc(args) => gc::run(&context, &args),
         Command::Tune(args) => tune::run(&context, &args),
         Command::Completions(args) => {
             // Into memory first: the generator panics when its reader has gone.

@@ -55,7 +55,8 @@ impl Repository {
             checked.entries_count += 1;
             match self.entry(id) {
                 Ok(entry) => {
-                    if let Some(parent) = entry.parents.iter().find(|parent| self.is_missing(&ids, parent)) {
+                    let lost = |parent: &&EntryId| self.is_missing(&ids, parent) && !self.is_forgotten(parent).unwrap_or(false);
+                    if let Some(parent) = entry.parents.iter().find(lost) {
                         counter.problem(Problem {
                             subject: format!("entry {}", id.short()),
                             message: format!("its parent {} is missing", parent.short()),
@@ -72,6 +73,8 @@ impl Repository {
                         walk.stream(id, "memory", &memory.recipe, &counter);
                     }
                 }
+                // Forgotten since it was listed.
+                Err(error) if error.kind() == ErrorKind::NotFound && self.is_forgotten(id)? => {}
                 Err(error) => counter.problem(Problem { subject: format!("entry {}", id.short()), message: describe(&error) }),
             }
         }
@@ -130,7 +133,11 @@ impl Repository {
                 let result = verify_pack(store.backend().as_ref(), pack.kind, &pack.id, |chunk, error| {
                     monitor.problem(Problem { subject: format!("chunk {} in pack {key}", chunk.id.short()), message: describe(error) });
                 });
-                if let Err(error) = result {
+                // A collection took it away; what was needed of it is elsewhere.
+                let is_collected = |error: &Error| error.kind() == ErrorKind::NotFound && store.is_collected(pack.kind, &pack.id);
+                if let Err(error) = result
+                    && !is_collected(&error)
+                {
                     monitor.problem(Problem { subject: format!("pack {key}"), message: describe(&error) });
                 }
                 monitor.advance(Task::CheckData, 1, pack.len);

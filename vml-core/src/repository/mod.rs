@@ -7,20 +7,31 @@
 //! entries/ENTRY              one record each, named by its hash                  immutable, written last
 //! notes/ENTRY-NOTE           remarks on entries                                  immutable
 //! refs/{areas,tags,bases}/   named pointers to entries                           compare-and-swap
+//! forgotten/ENTRY            what an entry that was forgotten continued          immutable
+//! saving/ENTRY  leases/  gc/ what writers and collections agree by               compare-and-swap
 //! ```
 //! Opening reads the configuration only; the store, with its index, is opened when chunks are first needed, so listing
 //! the log costs the same whatever the repository holds.
 
 mod check;
+mod collect;
+mod commit;
 mod config;
+mod forget;
+mod forgotten;
 mod resolve;
 mod save;
 mod save_disk;
 
 pub use check::{CheckOptions, Checked};
+pub use collect::{CollectOptions, Collected};
+pub use commit::{INTENT_RECORD, SAVING_DIR};
 pub use config::{CONFIG_RECORD, Config, Features};
+pub use forget::{Calendar, Candidate, Decision, ForgetOptions, Forgetting, KeepPolicy, LocalTime, Reason, Row, Within, decide};
+pub use forgotten::{FORGOTTEN_DIR, FORGOTTEN_RECORD};
 pub use save::{Learn, SaveDisk, SaveMemory, SaveRequest, SaveTree, Saved, ShownDisk, TreePlace};
 pub use vml_chunk::ChunkerParams;
+pub use vml_chunk::gc::PackUse;
 
 use crate::entry::{Entry, EntryId, NOTE_RECORD, Note};
 use crate::monitor::Monitor;
@@ -158,10 +169,8 @@ impl Repository {
     }
 
     /// Writes an entry's record; everything it names is durable already.
-    pub(crate) fn put_entry(&self, entry: &Entry) -> Result<EntryId> {
-        let (id, bytes) = entry.encode();
-        self.backend.put(&format!("{ENTRIES_DIR}/{id}"), &bytes)?;
-        Ok(id)
+    fn put_entry_record(&self, id: &EntryId, record: &[u8]) -> Result<()> {
+        self.backend.put(&format!("{ENTRIES_DIR}/{id}"), record).map(|_| ())
     }
 
     /// Adds a note to an entry.

@@ -63,7 +63,7 @@ impl Repository {
         let latest = self.refs().get(RefKind::Area, area)?;
         let mut id = latest.ok_or_else(|| Error::not_found(format!("the area {area:?} has no entry in this repository")))?;
         for step in 0..steps {
-            let parent = self.entry(&id)?.parents.first().copied();
+            let parent = self.previous(&self.entry(&id)?)?;
             id = parent.ok_or_else(|| {
                 let count = if step == 0 { "1 entry".to_owned() } else { format!("{} entries", step + 1) };
                 Error::new(ErrorKind::NotFound, format!("the area {area:?} has {count} only"))

@@ -11,7 +11,10 @@ use crate::tree::{CaptureOptions, Captured, Exclude, ListedOptions, Timestamp, T
 use std::collections::BTreeSet;
 use std::ops::Range;
 use std::path::Path;
-use vml_chunk::{Error, ErrorKind, Result, WriteStats};
+use vml_chunk::{Error, ErrorKind, Result, StoreWriter, WriteStats};
+
+/// Times that a save begins anew when collections take away what it relied on.
+const ATTEMPTS: usize = 5;
 
 /// Where a tree to save is.
 pub enum TreePlace<'a> {
@@ -133,7 +136,20 @@ impl Repository {
     /// # Errors
     /// `AlreadyExists` for a base or tag that is taken, `Locked` when somebody else saved the same area meanwhile, `InvalidInput` for
     /// names that cannot be, else what the tree's root or the store says.
+    // A request is made for one save, though that may begin anew.
+    #[allow(clippy::needless_pass_by_value)]
     pub fn save(&self, request: SaveRequest<'_>, monitor: &dyn Monitor) -> Result<Saved> {
+        for _ in 0..ATTEMPTS {
+            if let Some(saved) = self.try_save(&request, monitor)? {
+                return Ok(saved);
+            }
+            monitor.notice("a collection took away what this save relied on: it begins anew");
+        }
+        Err(Error::new(ErrorKind::Locked, "collections took away what this save relied on, again and again: save when none runs"))
+    }
+
+    /// `None` when a collection took away what it relied on.
+    fn try_save(&self, request: &SaveRequest<'_>, monitor: &dyn Monitor) -> Result<Option<Saved>> {
         let refs = self.refs();
         let (ref_kind, ref_name) = match &request.kind {
             EntryKind::State { area } => (RefKind::Area, area.clone()),
@@ -144,7 +160,7 @@ impl Repository {
             return Err(Error::new(ErrorKind::AlreadyExists, format!("the base {ref_name} exists already: it is entry {}", taken.short())));
         }
         self.check_tags(request.tags)?;
-        check_parts(&request)?;
+        check_parts(request)?;
         let store = self.store(monitor)?;
         let read = |id: EntryId, consequence: &str| match self.entry(&id) {
             Ok(entry) => Some((id, entry)),
@@ -157,55 +173,31 @@ impl Repository {
         let mut kept = Vec::new();
         if ref_kind == RefKind::Base && latest.is_some() {
             let Some((_, base)) = &parent else { return Err(Error::corrupt(format!("the base {ref_name} cannot be read"))) };
-            kept = parts_to_keep(base, &request, &ref_name)?;
+            kept = parts_to_keep(base, request, &ref_name)?;
         }
         // Its disks' images may lie below those of the area.
         let base = request.base.as_ref().and_then(|base| read(base.entry, "the base cannot be read, so its disks are no help"));
         let known = KnownStates { latest: parent.as_ref(), base: base.as_ref(), trusted: !self.has_lost_packs() };
-        let writer = store.writer()?;
-        let mut parts = Vec::new();
-        let mut problems_count = 0;
-        if let Some(tree) = &request.tree {
-            let chunker = self.config().chunker.build()?;
-            let options = CaptureOptions {
-                exclude: tree.exclude,
-                one_file_system: tree.one_file_system,
-                parent: parent.as_ref().and_then(|(_, entry)| entry.tree()).map(|tree| (&tree.root, &tree.witness)),
-                distrust_parent: !known.trusted,
-                now: Some(request.now),
-                inline_max: self.config().inline_max as usize,
-                threads: self.options.threads,
-            };
-            let captured = match &tree.place {
-                TreePlace::Local(path) => capture_tree(&writer, chunker.as_ref(), path, &options, monitor)?,
-                TreePlace::Source { source, spool } => {
-                    let base = base.as_ref().and_then(|(_, entry)| Some((&entry.tree()?.root, saved_at(entry))));
-                    let options = ListedOptions { capture: &options, base, spool };
-                    capture_listed(&writer, chunker.as_ref(), *source, &options, monitor)?
-                }
-            };
-            problems_count = captured.problems_count;
-            parts.push(Part::Tree(Box::new(tree_part(captured, tree))));
-        }
-        for disk in request.disks {
-            let part = self.save_disk(&writer, disk, &known, request.now, monitor);
-            parts.push(Part::Disk(Box::new(part.map_err(|error| error.context(format!("cannot save the disk {}", disk.name)))?)));
-        }
-        parts.extend(request.machine.map(Part::Machine));
-        if let Some(memory) = &request.memory {
-            let part = self.save_memory(&writer, memory, monitor);
-            parts.push(Part::Memory(Box::new(part.map_err(|error| error.context("cannot save the memory"))?)));
-        }
+        let needed: Vec<EntryId> = parent.iter().chain(&base).map(|(id, _)| *id).collect();
+        let captured = store.writer().and_then(|writer| {
+            let (parts, problems_count) = self.capture_parts(&writer, request, &known, monitor)?;
+            Ok((parts, problems_count, writer.finish_relying()?))
+        });
+        let (mut parts, problems_count, (stats, reliance)) = match captured {
+            Ok(captured) => captured,
+            // They were forgotten and collected while we relied on them.
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Corrupt) && !self.are_there(&needed)? => return Ok(None),
+            Err(error) => return Err(error),
+        };
         parts.extend(kept);
-        let stats = writer.finish()?;
-        let mut facts = request.facts;
+        let mut facts = request.facts.clone();
         if let Some(learn) = request.learn {
             facts.extend(learn(store, &parts));
         }
         let entry = Entry {
-            kind: request.kind,
+            kind: request.kind.clone(),
             parents: latest.into_iter().collect(),
-            base: request.base,
+            base: request.base.clone(),
             time_ms: request.now.seconds * 1000 + i64::from(request.now.nanoseconds / 1_000_000),
             author: request.author.to_owned(),
             message: request.message.to_owned(),
@@ -219,14 +211,58 @@ impl Repository {
             },
             facts,
         };
-        let id = self.put_entry(&entry)?;
+        let Some(id) = self.commit(store, reliance, &entry, &needed)? else { return Ok(None) };
         refs.set(ref_kind, &ref_name, latest, Some(id))
             .map_err(|error| error.context(format!("entry {} is saved, but {ref_name} does not point to it", id.short())))?;
         for tag in request.tags {
             refs.set(RefKind::Tag, tag, None, Some(id))
                 .map_err(|error| error.context(format!("entry {} is saved, but without the tag {tag}", id.short())))?;
         }
-        Ok(Saved { id, entry, stats, problems_count })
+        Ok(Some(Saved { id, entry, stats, problems_count }))
+    }
+
+    /// Captures what `request` asks for; also tells how many members could not be saved as they should.
+    fn capture_parts(
+        &self,
+        writer: &StoreWriter<'_>,
+        request: &SaveRequest<'_>,
+        known: &KnownStates<'_>,
+        monitor: &dyn Monitor,
+    ) -> Result<(Vec<Part>, u64)> {
+        let mut parts = Vec::new();
+        let mut problems_count = 0;
+        if let Some(tree) = &request.tree {
+            let chunker = self.config().chunker.build()?;
+            let options = CaptureOptions {
+                exclude: tree.exclude,
+                one_file_system: tree.one_file_system,
+                parent: known.latest.and_then(|(_, entry)| entry.tree()).map(|tree| (&tree.root, &tree.witness)),
+                distrust_parent: !known.trusted,
+                now: Some(request.now),
+                inline_max: self.config().inline_max as usize,
+                threads: self.options.threads,
+            };
+            let captured = match &tree.place {
+                TreePlace::Local(path) => capture_tree(writer, chunker.as_ref(), path, &options, monitor)?,
+                TreePlace::Source { source, spool } => {
+                    let base = known.base.and_then(|(_, entry)| Some((&entry.tree()?.root, saved_at(entry))));
+                    let options = ListedOptions { capture: &options, base, spool };
+                    capture_listed(writer, chunker.as_ref(), *source, &options, monitor)?
+                }
+            };
+            problems_count = captured.problems_count;
+            parts.push(Part::Tree(Box::new(tree_part(captured, tree))));
+        }
+        for disk in request.disks {
+            let part = self.save_disk(writer, disk, known, request.now, monitor);
+            parts.push(Part::Disk(Box::new(part.map_err(|error| error.context(format!("cannot save the disk {}", disk.name)))?)));
+        }
+        parts.extend(request.machine.clone().map(Part::Machine));
+        if let Some(memory) = &request.memory {
+            let part = self.save_memory(writer, memory, monitor);
+            parts.push(Part::Memory(Box::new(part.map_err(|error| error.context("cannot save the memory"))?)));
+        }
+        Ok((parts, problems_count))
     }
 
     fn has_lost_packs(&self) -> bool {

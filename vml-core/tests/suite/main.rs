@@ -1,6 +1,8 @@
 //! Everything about `vml-core` that is tested through its public interface, in one binary.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod beside;
+mod collect;
 mod corpus;
 mod counting;
 mod damage;
@@ -10,6 +12,7 @@ mod existing;
 mod ext4;
 mod ext4_journal;
 mod faults;
+mod forget;
 mod format_page;
 mod hostile;
 mod listed;
