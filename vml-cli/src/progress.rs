@@ -69,6 +69,7 @@ impl Monitor for Progress {
                 Task::Capture => "files saved",
                 Task::Restore => "files built",
                 Task::CheckData => "packs read",
+                Task::Share => "chunks",
                 _ => "members checked",
             };
             self.bar.set_position(bytes);

@@ -15,6 +15,8 @@ pub enum Task {
     CheckEntries,
     /// Reading packs to see that every byte is what it was.
     CheckData,
+    /// Writing or receiving a share file; chunks are its files.
+    Share,
 }
 
 /// Something that concerns one item; the run goes on, and its result is "done with problems".

@@ -174,6 +174,22 @@ impl Repository {
         self.backend.put(&format!("{NOTES_DIR}/{}-{name}", note.entry), &bytes).map(|_| ())
     }
 
+    /// The notes of one entry, in the order of their times.
+    ///
+    /// # Errors
+    /// What the backend says; `Corrupt` when one of them is damaged.
+    pub fn notes_of(&self, id: &EntryId) -> Result<Vec<Note>> {
+        let prefix = format!("{id}-");
+        let mut notes = Vec::new();
+        for listed in self.backend.list(NOTES_DIR)?.into_iter().filter(|listed| listed.name.starts_with(&prefix)) {
+            let key = format!("{NOTES_DIR}/{}", listed.name);
+            let note = self.backend.read(&key, RECORD_MAX_LEN).and_then(|bytes| decode_record::<Note>(NOTE_RECORD, &bytes));
+            notes.push(note.map_err(|error| error.context(format!("cannot read the note {key}")))?);
+        }
+        notes.sort_by_key(|note| note.time_ms);
+        Ok(notes)
+    }
+
     /// All notes by entry, each entry's in the order of their times; damaged ones are told to `monitor`.
     ///
     /// # Errors
