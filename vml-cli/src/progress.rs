@@ -70,6 +70,7 @@ impl Monitor for Progress {
                 Task::Restore => "files built",
                 Task::CheckData => "packs read",
                 Task::Share => "chunks",
+                Task::Scan => "files looked at",
                 _ => "members checked",
             };
             self.bar.set_position(bytes);

@@ -15,6 +15,8 @@ pub enum Task {
     CheckEntries,
     /// Reading packs to see that every byte is what it was.
     CheckData,
+    /// Looking for secrets.
+    Scan,
     /// Writing or receiving a share file; chunks are its files.
     Share,
 }
