@@ -55,7 +55,9 @@ impl Repository {
             checked.entries_count += 1;
             match self.entry(id) {
                 Ok(entry) => {
-                    if let Some(parent) = entry.parents.iter().find(|parent| self.is_missing(&ids, parent)) {
+                    if let Some(parent) = entry.parents.iter().find(|parent| self.is_missing(&ids, parent))
+                        && !self.was_received(id)
+                    {
                         counter.problem(Problem {
                             subject: format!("entry {}", id.short()),
                             message: format!("its parent {} is missing", parent.short()),

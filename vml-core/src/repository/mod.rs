@@ -30,6 +30,9 @@ use std::sync::{Arc, OnceLock};
 use vml_chunk::codec::{decode_record, encode_record};
 use vml_chunk::{Backend, ChunkStore, Error, ErrorKind, OpenReport, PutOutcome, Result, StoreOptions};
 
+/// The author of notes that say where an entry came from.
+pub const RECEIVED_AUTHOR: &str = "vml receive";
+
 /// Largest record of an entry or a note.
 const RECORD_MAX_LEN: u64 = 16 << 20;
 const CONFIG_KEY: &str = "config";
@@ -188,6 +191,11 @@ impl Repository {
         }
         notes.sort_by_key(|note| note.time_ms);
         Ok(notes)
+    }
+
+    /// Whether an entry came in a share file: then what it continues may have stayed elsewhere.
+    pub fn was_received(&self, id: &EntryId) -> bool {
+        self.notes_of(id).is_ok_and(|notes| notes.iter().any(|note| note.author == RECEIVED_AUTHOR))
     }
 
     /// All notes by entry, each entry's in the order of their times; damaged ones are told to `monitor`.

@@ -25,7 +25,7 @@ mod write;
 
 pub use open::ShareFile;
 pub use read::{Preface, SHARE_HEAD_RECORD, read_preface};
-pub use receive::{Placed, Provenance, RECEIVED_AUTHOR, ReceiveOptions, Received, ReceivedEntry, provenance, receive};
+pub use receive::{Placed, Provenance, ReceiveOptions, Received, ReceivedEntry, provenance, receive};
 pub use sign::{PublicKey, SecretKey, Signer};
 pub use write::{ShareRequest, Shared, share};
 

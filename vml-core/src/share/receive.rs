@@ -8,14 +8,11 @@ use super::sign::{self, PublicKey};
 use crate::entry::{Entry, EntryId, EntryKind, Note};
 use crate::monitor::{Monitor, Task};
 use crate::refs::RefKind;
-use crate::repository::Repository;
+use crate::repository::{RECEIVED_AUTHOR, Repository};
 use std::collections::{BTreeSet, HashSet};
 use std::io::Read;
 use vml_chunk::frame::FrameDecoder;
 use vml_chunk::{ChunkStore, Error, ErrorKind, PackKind, Result, StoreWriter};
-
-/// The author of notes that say where an entry came from; see [`provenance`].
-pub const RECEIVED_AUTHOR: &str = "vml receive";
 
 /// Entries of a log that are looked through for one that they continue.
 const ANCESTORS_MAX: usize = 1 << 20;

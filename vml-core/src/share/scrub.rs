@@ -17,7 +17,7 @@ const LEFT_OUT_MAX: usize = 1000;
 /// A tree is at most 4096 directories deep, and each is a call.
 const STACK_LEN: usize = 64 << 20;
 
-/// Makes an entry like `id` without the files at `paths` and without its memory; `time_ms` is the time now.
+/// Makes an entry like `id` without the files at `paths` and, unless `memory` says so, without its memory; `time_ms` is the time now.
 ///
 /// # Errors
 /// `InvalidInput` when it has no tree to leave them out of; what the store says.
@@ -25,6 +25,7 @@ pub fn scrub(
     repository: &Repository,
     id: &EntryId,
     paths: &BTreeSet<Vec<u8>>,
+    memory: bool,
     time_ms: i64,
     monitor: &dyn Monitor,
 ) -> Result<(EntryId, Entry)> {
@@ -40,7 +41,7 @@ pub fn scrub(
             scrub_tree(store, &mut meta, tree, paths)?;
         }
     }
-    entry.parts.retain(|part| !matches!(part, Part::Memory(_)));
+    entry.parts.retain(|part| memory || !matches!(part, Part::Memory(_)));
     meta.finish()?;
     let stats = writer.finish()?;
     entry.parents = vec![*id];

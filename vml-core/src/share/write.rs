@@ -19,6 +19,7 @@ use vml_chunk::{ChunkId, ChunkStore, Error, ErrorKind, PackKind, Result};
 const THREADS_MAX: usize = 4;
 
 /// What to share, and what the library cannot know.
+#[derive(Clone, Copy)]
 pub struct ShareRequest<'a> {
     /// The entries.
     pub entries: &'a [EntryId],
