@@ -272,12 +272,8 @@ fn publish(
         }
         received.push(ReceivedEntry { id, entry, new, placed: None });
     }
-    for i in 0..received.len() {
-        let ReceivedEntry { id, entry, .. } = &received[i];
-        if !continued.contains(id) {
-            let placed = place(repository, id, entry, &preface.head.lineage)?;
-            received[i].placed = Some(placed);
-        }
+    for got in received.iter_mut().filter(|got| !continued.contains(&got.id)) {
+        got.placed = Some(place(repository, &got.id, &got.entry, &preface.head.lineage)?);
     }
     Ok(received)
 }

@@ -285,6 +285,9 @@ fn refused(bytes: &[u8], what: &str) -> Error {
     error
 }
 
+/// Kinds and payloads of sections.
+type Parts = Vec<(u8, Vec<u8>)>;
+
 /// The sections of a file, each with its head, and the rest.
 fn sections(bytes: &[u8]) -> (Vec<Vec<u8>>, Vec<u8>) {
     let mut found = Vec::new();
@@ -322,7 +325,7 @@ fn rebuild(parts: &[(u8, Vec<u8>)]) -> Vec<u8> {
     bytes
 }
 
-fn parts_of(bytes: &[u8]) -> Vec<(u8, Vec<u8>)> {
+fn parts_of(bytes: &[u8]) -> Parts {
     let (found, _) = sections(bytes);
     found.iter().filter(|section| section[4] < 6).map(|section| (section[4], section[48..].to_vec())).collect()
 }
@@ -365,7 +368,7 @@ fn a_file_that_was_made_to_lie_is_refused() {
     let parts = parts_of(&bytes);
     assert!(rebuild(&parts) == bytes, "the test's own writer is right");
     let first_frame = parts.iter().position(|(kind, _)| *kind >= 4).unwrap();
-    let with = |change: &dyn Fn(&mut Vec<(u8, Vec<u8>)>)| {
+    let with = |change: &dyn Fn(&mut Parts)| {
         let mut parts = parts.clone();
         change(&mut parts);
         rebuild(&parts)
