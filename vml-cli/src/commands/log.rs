@@ -8,7 +8,7 @@ use serde_json::json;
 use std::collections::HashMap;
 use vml_core::entry::{Entry, EntryId};
 use vml_core::refs::RefKind;
-use vml_core::{Error, ErrorKind, Repository};
+use vml_core::{Error, Repository};
 
 pub fn log(context: &Context, args: &LogArgs) -> Result<Outcome> {
     let repository = context.repository()?;
@@ -74,8 +74,6 @@ fn chain(repository: &Repository, area: &str, max: usize, problems: &mut u64) ->
                     None
                 });
             }
-            // What a received entry continues may have stayed elsewhere.
-            Err(error) if error.kind() == ErrorKind::NotFound && entries.last().is_some_and(|(id, _)| repository.was_received(id)) => break,
             Err(error) => {
                 broken(error, area, problems);
                 break;
