@@ -50,6 +50,13 @@ fn hint(error: &anyhow::Error, kind: Option<ErrorKind>) -> Option<&'static str> 
         ErrorKind::AlreadyExists if has("tag") => "choose another name, or move the tag with `vml tag ENTRY NAME --force`",
         ErrorKind::AlreadyExists if has("base") => "a base never changes: add it under another version",
         ErrorKind::AlreadyExists if has("not empty") => "choose a new directory, or --delete to make this one equal to the entry",
+        ErrorKind::PermissionDenied if has("no trusted key") || has("is not signed") => {
+            "ask whom you have it from for the public key, by another way, and `vml key trust` it"
+        }
+        ErrorKind::PermissionDenied if has("found what may be secret") || has("the memory of a machine") || has("others can read") => {
+            "docs/sharing.md says what is looked for"
+        }
+        ErrorKind::Corrupt if has("share file") => "get the file again: nothing of it is visible here",
         ErrorKind::Corrupt => "`vml check --data` tells what is damaged; entries that do not use it are whole",
         ErrorKind::UnsupportedFormat if has("the guest needs") => "docs/guests.md says what a guest needs",
         ErrorKind::UnsupportedFormat => "it was written by a newer version: use that one, or a newer one",

@@ -10,6 +10,7 @@ mod commands;
 mod failure;
 mod guests;
 mod images;
+mod keys;
 mod machines;
 mod output;
 mod progress;

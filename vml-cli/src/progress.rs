@@ -70,6 +70,8 @@ impl Monitor for Progress {
                 Task::Restore => "files built",
                 Task::CheckData => "packs read",
                 Task::Collect => "entries walked",
+                Task::Share => "chunks",
+                Task::Scan => "files looked at",
                 _ => "members checked",
             };
             self.bar.set_position(bytes);

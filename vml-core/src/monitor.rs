@@ -17,6 +17,10 @@ pub enum Task {
     CheckData,
     /// Walking entries to see what is needed, and taking away packs that are not.
     Collect,
+    /// Looking for secrets.
+    Scan,
+    /// Writing or receiving a share file; chunks are its files.
+    Share,
 }
 
 /// Something that concerns one item; the run goes on, and its result is "done with problems".

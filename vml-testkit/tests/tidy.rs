@@ -13,7 +13,15 @@ const LAYERS: [(&str, &[&[&str]]); 4] = [
     ),
     (
         "vml-core",
-        &[&["tune"], &["repository"], &["refs", "machine"], &["entry"], &["volume"], &["tree", "disk"], &["recipe", "monitor", "name"]],
+        &[
+            &["tune", "share"],
+            &["repository"],
+            &["refs", "machine"],
+            &["entry"],
+            &["volume"],
+            &["tree", "disk"],
+            &["recipe", "monitor", "name"],
+        ],
     ),
     ("vml-hv", &[&["qemu", "libvirt", "vmware", "ssh"], &["guest", "image"], &["nbd"], &["command"]]),
     (
@@ -22,7 +30,7 @@ const LAYERS: [(&str, &[&[&str]]); 4] = [
             &["commands"],
             &["output", "progress", "failure"],
             &["machines"],
-            &["args", "areas", "bases"],
+            &["args", "areas", "bases", "keys"],
             &["images", "guests"],
             &["settings"],
         ],

@@ -10,11 +10,13 @@ mod core;
 mod disk;
 pub mod seal;
 pub mod seeds;
+mod share;
 mod wire;
 
 pub use self::chunk::{frame, index_segment, pack_footer};
 pub use self::core::{config_record, entry_record, listing_block, recipe_node};
 pub use self::disk::{qcow2_header, vmdk, volume};
+pub use self::share::share_file;
 pub use self::wire::{nbd_server, ssh_listing, tar_stream};
 
 /// A check, by the name of its fuzz target.
@@ -28,7 +30,7 @@ pub struct Target {
 }
 
 /// Every target.
-pub const TARGETS: [Target; 13] = [
+pub const TARGETS: [Target; 14] = [
     Target { name: "pack_footer", check: pack_footer, seeds: seeds::pack_footer },
     Target { name: "index_segment", check: index_segment, seeds: seeds::index_segment },
     Target { name: "frame", check: frame, seeds: seeds::frame },
@@ -42,4 +44,5 @@ pub const TARGETS: [Target; 13] = [
     Target { name: "nbd_server", check: nbd_server, seeds: seeds::nbd_server },
     Target { name: "tar_stream", check: tar_stream, seeds: seeds::tar_stream },
     Target { name: "ssh_listing", check: ssh_listing, seeds: seeds::ssh_listing },
+    Target { name: "share_file", check: share_file, seeds: seeds::share_file },
 ];

@@ -69,3 +69,46 @@ pub fn tar_headers(bytes: &[u8]) -> Vec<u8> {
     }
     sealed
 }
+
+/// A share file: the digest of each section, the table over them, and the end. A payload of the kinds that hold a record or a frame is made right as such.
+pub fn share(bytes: &[u8]) -> Vec<u8> {
+    const HEADER_LEN: usize = 16;
+    const SECTION_LEN: usize = 48;
+    const TABLE: u8 = 6;
+    let field = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]) as usize;
+    let mut sealed = bytes[..bytes.len().min(HEADER_LEN)].to_vec();
+    let mut rows = Vec::new();
+    let mut at = HEADER_LEN;
+    let mut table_offset = 0;
+    for number in 0_u32.. {
+        if bytes.len() < at + SECTION_LEN || bytes[at..at + 4] != *b"VMLs" {
+            break;
+        }
+        let (kind, end) = (bytes[at + 4], at.saturating_add(SECTION_LEN + field(at + 8)));
+        let Some(payload) = bytes.get(at + SECTION_LEN..end) else { break };
+        let payload = match kind {
+            1..=3 => record(payload),
+            4 | 5 => frame(payload),
+            TABLE => rows.clone(),
+            _ => payload.to_vec(),
+        };
+        let len = u32::try_from(payload.len()).expect("an input is below 4 GiB").to_le_bytes();
+        let head = [&bytes[at..at + 8], &len, &number.to_le_bytes()].concat();
+        let digest = *blake3::hash(&[&head[..], &payload].concat()).as_bytes();
+        if kind == TABLE {
+            table_offset = sealed.len() as u64;
+        } else {
+            rows.extend([&[kind, 0, 0, 0][..], &len, &(sealed.len() as u64).to_le_bytes(), &digest].concat());
+        }
+        sealed.extend([&head[..], &digest, &payload].concat());
+        at = end;
+    }
+    sealed.extend(&bytes[at.min(bytes.len())..]);
+    if let Some(end) = sealed.len().checked_sub(32).filter(|end| *end >= HEADER_LEN) {
+        let len = sealed.len() as u64;
+        sealed[end + 8..end + 16].copy_from_slice(&table_offset.to_le_bytes());
+        sealed[end + 16..end + 24].copy_from_slice(&len.to_le_bytes());
+        put_digest(&mut sealed, end..end + 24, end + 24, 8);
+    }
+    sealed
+}

@@ -5,9 +5,11 @@ use vml_chunk::frame::{FrameBuilder, FrameEncoder};
 use vml_chunk::index::{SegmentPack, build_segment};
 use vml_chunk::pack::{Footer, FooterChunk, FooterFrame};
 use vml_chunk::{ChunkId, ChunkerParams, PackId, PackKind};
-use vml_core::entry::{BaseRef, Cost, EntryKind, Fact, Owner, Part, TreePart};
+use vml_core::disk::DiskStats;
+use vml_core::entry::{BaseRef, Cost, DiskPart, EntryKind, Fact, Owner, Part, TreePart};
 use vml_core::recipe::{Node as RecipeNode, NodeRef, Piece, Recipe, Root};
 use vml_core::repository::{CONFIG_RECORD, Config, Features};
+use vml_core::share::{Head, Need, SHARE_HEAD_RECORD};
 use vml_core::tree::{Block, Content, LeftOut, LeftOutReason, Node, NodeKind, Timestamp, TreeStats};
 use vml_core::{Entry, EntryId};
 use vml_hv::ssh::tar::{Member, MemberData, TarWriter};
@@ -330,4 +332,94 @@ pub fn ssh_listing() -> Vec<Seed> {
         d 755 0 0 4096 2 3 65024 1700000000.0000000000 1700000000.0000000000\0.\0\0\
         l 777 0 5 3 42 1 65024 -1.5000000000 1700000000.1234567890\0./a\0b\0vml-missing\0./opt\0vml-end\x000\0";
     vec![("whole", whole.to_vec()), ("short", whole[..120].to_vec())]
+}
+
+/// Sections in a file, with a table and an end that fit them.
+fn share_of(parts: &[(u8, Vec<u8>)]) -> Vec<u8> {
+    let mut bytes = b"VMLSHARE\x01\0\0\0\0\0\0\0".to_vec();
+    for (kind, payload) in parts.iter().chain([&(6, Vec::new())]) {
+        let len = u32::try_from(payload.len()).expect("a few bytes");
+        bytes.extend([b"VMLs", &[*kind, 0, 0, 0][..], &len.to_le_bytes(), &[0; 36], payload].concat());
+    }
+    bytes.extend([&b"VMLSEND\0"[..], &[0; 24]].concat());
+    crate::seal::share(&bytes)
+}
+
+/// An entry with a directory and a disk, all in the file; and one that needs a base, which is named only.
+pub fn share_file() -> Vec<Seed> {
+    let frame = |bytes: &[u8]| {
+        let mut frame = FrameBuilder::default();
+        frame.push(ChunkId::of(bytes), bytes);
+        FrameEncoder::new(1).and_then(|mut encoder| encoder.seal(frame)).expect("a small frame").bytes
+    };
+    let stream = |bytes: &[u8]| {
+        let len = u32::try_from(bytes.len()).expect("a few bytes");
+        Recipe { len: u64::from(len), root: Root::Pieces(vec![Piece::Data { id: ChunkId::of(bytes), len }]) }
+    };
+    let block = Block::encode(&[node("a", NodeKind::File(Content::Inline(b"hello".to_vec())))]);
+    let content: Vec<u8> = (0..16).collect();
+    let tree = TreePart {
+        root: node("", NodeKind::Directory(stream(&block))),
+        witness: Recipe::empty(),
+        users: Vec::new(),
+        groups: Vec::new(),
+        stats: TreeStats::default(),
+        exclude: Vec::new(),
+        left_out: Vec::new(),
+        left_out_more_count: 0,
+    };
+    let disk = DiskPart {
+        name: "system".to_owned(),
+        format: "raw".to_owned(),
+        recipe: stream(&content),
+        stats: DiskStats::default(),
+        layers: Vec::new(),
+        volumes: Vec::new(),
+    };
+    let entry = |kind, base, parts| Entry {
+        kind,
+        parents: Vec::new(),
+        base,
+        time_ms: 0,
+        author: String::new(),
+        message: String::new(),
+        tags: Vec::new(),
+        parts,
+        cost: Cost::default(),
+        facts: Vec::new(),
+    };
+    let base_kind = || EntryKind::Base { name: "debian".to_owned(), version: "12".to_owned() };
+    let state_kind = || EntryKind::State { area: "work".to_owned() };
+    let (base, base_bytes) = entry(base_kind(), None, Vec::new()).encode();
+    let base_ref = BaseRef { name: "debian".to_owned(), version: "12".to_owned(), entry: base };
+    let (whole, whole_bytes) = entry(state_kind(), None, vec![Part::Tree(Box::new(tree)), Part::Disk(Box::new(disk))]).encode();
+    let (thin, thin_bytes) = entry(state_kind(), Some(base_ref), Vec::new()).encode();
+    let head = |entry: EntryId, needs: Vec<Need>| {
+        let head = Head { entries: vec![entry], needs, lineage: Vec::new(), author: "me".to_owned(), time_ms: 0, signer: None };
+        encode_record(SHARE_HEAD_RECORD, &head)
+    };
+    let need = Need { kind: base_kind(), entry: base, time_ms: 0 };
+    vec![
+        ("whole", share_of(&[(1, head(whole, Vec::new())), (2, whole_bytes), (4, frame(&block)), (5, frame(&content))])),
+        ("thin", share_of(&[(1, head(thin, vec![need])), (2, thin_bytes), (3, base_bytes)])),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use vml_core::share::{ReceiveOptions, receive};
+    use vml_core::{Config, MemoryBackend, NoMonitor, Repository, RepositoryOptions};
+
+    /// Damage is worth trying only to what is understood while it is whole.
+    #[test]
+    fn the_share_files_are_taken() {
+        for (name, bytes) in share_file() {
+            let backend = std::sync::Arc::new(MemoryBackend::new());
+            let repository = Repository::init(backend, Config::new([7; 16], 0), RepositoryOptions::default()).expect("memory");
+            let options = ReceiveOptions { trusted: &|_| None, require_signed: false, time_ms: 0 };
+            let received = receive(&repository, &mut bytes.as_slice(), &options, &NoMonitor).expect(name);
+            assert_eq!(received.entries.len(), 1);
+        }
+    }
 }

@@ -201,6 +201,9 @@ pub struct BuildArgs {
     /// For an entry that has both: build only its tree, or only its disks
     #[arg(long, value_name = "PART", value_parser = ["tree", "disks"])]
     pub only: Option<String>,
+    /// Make devices and set-user-id programs although nobody who is trusted signed the entry
+    #[arg(long)]
+    pub allow_special: bool,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -222,6 +225,9 @@ pub struct RestoreArgs {
     /// Do not ask before deleting
     #[arg(long, short)]
     pub yes: bool,
+    /// Make devices and set-user-id programs although nobody who is trusted signed the entry
+    #[arg(long)]
+    pub allow_special: bool,
     #[command(flatten)]
     pub inside: InsideArgs,
 }

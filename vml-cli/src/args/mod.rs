@@ -4,11 +4,13 @@ mod entries;
 mod guest;
 mod keep;
 mod places;
+mod share;
 
 pub use entries::*;
 pub use guest::*;
 pub use keep::*;
 pub use places::*;
+pub use share::*;
 
 use clap::{Args as ClapArgs, Parser, Subcommand};
 use std::path::PathBuf;
@@ -89,6 +91,13 @@ pub enum Command {
     Build(BuildArgs),
     /// Bring back one path of an entry
     Restore(RestoreArgs),
+    /// Write an entry into one file for somebody else
+    Share(ShareArgs),
+    /// Take the entries of a share file into the repository
+    Receive(ReceiveArgs),
+    /// Keys by which share files are signed
+    #[command(subcommand)]
+    Key(KeyCommand),
     /// What the repository holds
     Stats,
     /// See whether everything is whole

@@ -76,6 +76,9 @@ pub struct BaseExportArgs {
     /// Read the written images again and compare them with what was saved
     #[arg(long)]
     pub verify: bool,
+    /// Make devices and set-user-id programs although nobody who is trusted signed the entry
+    #[arg(long)]
+    pub allow_special: bool,
 }
 
 #[derive(Debug, ClapArgs)]

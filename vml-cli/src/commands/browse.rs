@@ -1,9 +1,9 @@
 //! `vml ls` and `vml cat`
 
 use super::inside::{self, Inside};
-use super::{Context, Outcome, split_target};
+use super::{Context, Outcome, share_file, split_target};
 use crate::args::{LsArgs, PathArgs};
-use crate::output::{human, json};
+use crate::output::{complain, human, json};
 use anyhow::{Context as _, Result, bail};
 use std::io::Write;
 use vml_core::recipe::read_stream;
@@ -11,6 +11,13 @@ use vml_core::tree::{Content, ListingReader, Node, NodeKind, display_path, find_
 use vml_core::{Error, ErrorKind};
 
 pub fn ls(context: &Context, args: &LsArgs) -> Result<Outcome> {
+    if let Some((file, path)) = share_file::split(&args.target) {
+        let path = split_path(path.unwrap_or_default())?.join(&b'/');
+        return share_file::with_file(context, file, |store, entry| {
+            inside::with_tree(store, entry, &args.inside, |tree| list(context, args, tree, &path))
+        })
+        .with_context(|| format!("cannot list what is in {}", file.display()));
+    }
     let repository = context.repository()?;
     let (entry, path) = split_target(&args.target)?;
     let id = repository.resolve(entry)?;
@@ -29,14 +36,26 @@ fn list(context: &Context, args: &LsArgs, tree: &Inside<'_>, path: &[u8]) -> Res
         print(context, args, tree, path, &node)?;
         return Ok(Outcome::Done);
     };
+    let mut left_out = 0;
     // Listings that are being printed, with the path to them as it is shown.
     let mut stack = vec![(Vec::new(), ListingReader::new(store, listing))];
-    while let Some((prefix, members)) = stack.last_mut() {
+    loop {
+        let stack_len = stack.len();
+        let Some((prefix, members)) = stack.last_mut() else { break };
         let Some(member) = members.next() else {
             stack.pop();
             continue;
         };
-        let member = member?;
+        let member = match member {
+            // A directory that a share file leaves out: the rest can be listed.
+            Err(error) if error.kind() == ErrorKind::NotFound && stack_len > 1 => {
+                complain(format_args!("vml: {}: {error}", display_path(prefix)));
+                left_out += 1;
+                stack.pop();
+                continue;
+            }
+            other => other?,
+        };
         let shown = join_path(prefix, &member.name);
         print(context, args, tree, &shown, &member)?;
         if let (NodeKind::Directory(listing), true) = (&member.kind, args.recursive) {
@@ -46,7 +65,7 @@ fn list(context: &Context, args: &LsArgs, tree: &Inside<'_>, path: &[u8]) -> Res
             stack.push((shown, ListingReader::new(store, listing)));
         }
     }
-    Ok(Outcome::Done)
+    Ok(Outcome::of(left_out))
 }
 
 fn print(context: &Context, args: &LsArgs, tree: &Inside<'_>, path: &[u8], node: &Node) -> Result<()> {
@@ -77,6 +96,11 @@ fn print(context: &Context, args: &LsArgs, tree: &Inside<'_>, path: &[u8], node:
 }
 
 pub fn cat(context: &Context, args: &PathArgs) -> Result<Outcome> {
+    if let Some((file, Some(path))) = share_file::split(&args.target) {
+        return share_file::with_file(context, file, |store, entry| {
+            inside::with_tree(store, entry, &args.inside, |tree| print_file(tree, path))
+        });
+    }
     let repository = context.repository()?;
     let (entry, path) = split_target(&args.target)?;
     let Some(path) = path else { bail!(Error::invalid(format!("{:?} names no file: write ENTRY:PATH", args.target))) };

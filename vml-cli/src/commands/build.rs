@@ -45,7 +45,15 @@ pub fn run(context: &Context, args: &BuildArgs) -> Result<Outcome> {
         (Some("disks"), _, false) => bail!(Error::not_found("the entry has no disks")),
         _ => put_back(
             context,
-            &restore::Request { entry: &args.entry, path: b"", dir, delete: args.delete, yes: args.yes, inside: &InsideArgs::default() },
+            &restore::Request {
+                entry: &args.entry,
+                path: b"",
+                dir,
+                delete: args.delete,
+                yes: args.yes,
+                inside: &InsideArgs::default(),
+                special: args.allow_special,
+            },
         ),
     }
 }
@@ -64,7 +72,15 @@ pub fn export(context: &Context, args: &BaseExportArgs) -> Result<Outcome> {
         let entry = format!("BASE:{}", args.base);
         return put_back(
             context,
-            &restore::Request { entry: &entry, path: b"", dir: &args.dir, delete: false, yes: false, inside: &InsideArgs::default() },
+            &restore::Request {
+                entry: &entry,
+                path: b"",
+                dir: &args.dir,
+                delete: false,
+                yes: false,
+                inside: &InsideArgs::default(),
+                special: args.allow_special,
+            },
         );
     }
     let job = Job { entry: &entry, dir: &args.dir, format: &args.format, replace: args.replace, verify: args.verify, machine: true };
@@ -180,8 +196,17 @@ fn form(repository: &Repository, job: &Job<'_>, disk: &DiskPart) -> Result<Form>
 fn base_disk(repository: &Repository, entry: &Entry, disk: &DiskPart) -> Result<Option<BaseDisk>> {
     let (base, part) = match (&entry.base, &entry.kind) {
         (Some(base), _) => {
-            let part = repository.entry(&base.entry)?.disks().find(|part| part.name == disk.name).cloned();
-            (format!("{}@{}", base.name, base.version), part)
+            let name = format!("{}@{}", base.name, base.version);
+            let shown = match repository.entry(&base.entry) {
+                // It was received upon another import of the same base.
+                Err(error) if error.kind() == ErrorKind::NotFound => match repository.refs().get(RefKind::Base, &name)? {
+                    Some(equal) => repository.entry(&equal)?,
+                    None => return Ok(None),
+                },
+                other => other?,
+            };
+            let part = shown.disks().find(|part| part.name == disk.name).cloned();
+            (name, part)
         }
         (None, EntryKind::Base { name, version }) => (format!("{name}@{version}"), Some(disk.clone())),
         (None, EntryKind::State { .. }) => return Ok(None),

@@ -1,6 +1,6 @@
 //! `vml log` and `vml show`
 
-use super::{Context, Outcome};
+use super::{Context, Outcome, share_file};
 use crate::args::{EntryArgs, LogArgs};
 use crate::output::{complain, human, json};
 use anyhow::Result;
@@ -111,6 +111,9 @@ fn tags(repository: &Repository) -> Result<HashMap<EntryId, Vec<String>>> {
 }
 
 pub fn show(context: &Context, args: &EntryArgs) -> Result<Outcome> {
+    if let Some((file, None)) = share_file::split(args.entry.as_ref()) {
+        return share_file::show(context, file);
+    }
     let repository = context.repository()?;
     let id = repository.resolve(&args.entry)?;
     let entry = repository.entry(&id)?;
@@ -124,6 +127,20 @@ pub fn show(context: &Context, args: &EntryArgs) -> Result<Outcome> {
         crate::output::value(&value)?;
         return Ok(Outcome::Done);
     }
+    show_entry(context, &id, &entry, &tags)?;
+    for note in &notes {
+        context.say(format_args!(
+            "\nnote, {} by {}:\n{}",
+            human::time(note.time_ms),
+            human::printable(&note.author),
+            human::printable(&note.text)
+        ))?;
+    }
+    Ok(Outcome::Done)
+}
+
+/// What one entry is, for people.
+pub(super) fn show_entry(context: &Context, id: &EntryId, entry: &Entry, tags: &[String]) -> Result<()> {
     let row = |name: &str, value: &dyn std::fmt::Display| context.say(format_args!("{name:<13}{value}"));
     row("entry", &id)?;
     row("of", &entry.origin())?;
@@ -198,13 +215,5 @@ pub fn show(context: &Context, args: &EntryArgs) -> Result<Outcome> {
     if !entry.message.is_empty() {
         context.say(format_args!("\n{}", human::printable(&entry.message)))?;
     }
-    for note in &notes {
-        context.say(format_args!(
-            "\nnote, {} by {}:\n{}",
-            human::time(note.time_ms),
-            human::printable(&note.author),
-            human::printable(&note.text)
-        ))?;
-    }
-    Ok(Outcome::Done)
+    Ok(())
 }

@@ -13,14 +13,18 @@ mod forget;
 mod gc;
 mod init;
 mod inside;
+mod key;
 mod log;
 mod machine;
 mod mark;
 mod patch_guest;
+mod receive;
 mod restore;
 mod save;
 mod save_guest;
 mod save_machine;
+mod share;
+mod share_file;
 mod stats;
 mod switch;
 mod tune;
@@ -127,6 +131,9 @@ pub fn run(args: Args) -> Result<Outcome> {
         Command::Cat(args) => browse::cat(&context, &args),
         Command::Build(args) => build::run(&context, &args),
         Command::Restore(args) => restore::restore(&context, &args),
+        Command::Share(args) => share::run(&context, &args),
+        Command::Receive(args) => receive::run(&context, &args),
+        Command::Key(command) => key::run(&context, command),
         Command::Stats => stats::run(&context),
         Command::Check(args) => check::run(&context, &args),
         Command::Forget(args) => forget::run(&context, &args),

@@ -11,13 +11,17 @@ use serde_json::json;
 use std::fs;
 use std::path::Path;
 use std::time::Instant;
+use vml_core::share;
 use vml_core::tree::{RestoreOptions, display_path, find_path, restore_tree};
-use vml_core::{Entry, EntryId, Error, IoResultExt as _, Monitor as _, Task};
+use vml_core::{Entry, EntryId, Error, IoResultExt as _, Monitor as _, Repository, Task};
 
 pub fn restore(context: &Context, args: &RestoreArgs) -> Result<Outcome> {
     let (entry, path) = split_target(&args.target)?;
     let Some(path) = path else { bail!(Error::invalid(format!("{:?} names no path: write ENTRY:PATH, or use `vml build`", args.target))) };
-    put_back(context, &Request { entry, path, dir: &args.dir, delete: args.delete, yes: args.yes, inside: &args.inside })
+    put_back(
+        context,
+        &Request { entry, path, dir: &args.dir, delete: args.delete, yes: args.yes, inside: &args.inside, special: args.allow_special },
+    )
 }
 
 /// What to put back, and where.
@@ -28,6 +32,8 @@ pub(super) struct Request<'a> {
     pub(super) delete: bool,
     pub(super) yes: bool,
     pub(super) inside: &'a InsideArgs,
+    /// Whether devices and set-user-id are made whoever signed the entry.
+    pub(super) special: bool,
 }
 
 pub(super) fn put_back(context: &Context, request: &Request<'_>) -> Result<Outcome> {
@@ -37,14 +43,16 @@ pub(super) fn put_back(context: &Context, request: &Request<'_>) -> Result<Outco
     let entry = repository.entry(&id)?;
     let progress = context.progress();
     let store = repository.store(&progress)?;
-    inside::with_tree(store, &entry, request.inside, |tree| put_back_from(context, request, &id, &entry, tree, &progress, started))
+    inside::with_tree(store, &entry, request.inside, |tree| {
+        put_back_from(context, request, &repository, (&id, &entry), tree, &progress, started)
+    })
 }
 
 fn put_back_from(
     context: &Context,
     request: &Request<'_>,
-    id: &EntryId,
-    entry: &Entry,
+    repository: &Repository,
+    (id, entry): (&EntryId, &Entry),
     tree: &Inside<'_>,
     progress: &Progress,
     started: Instant,
@@ -59,7 +67,8 @@ fn put_back_from(
         bail!(Error::invalid(format!("{} is not a directory", request.dir.display())));
     }
     fs::create_dir_all(request.dir).at(|| format!("cannot make directory {}", request.dir.display()))?;
-    let options = RestoreOptions { delete: request.delete, owners: settings::is_root(), threads: context.options().threads };
+    let special = request.special || share::provenance(repository, id)?.is_none_or(|told| crate::keys::any_trusted(&told.signers));
+    let options = RestoreOptions { delete: request.delete, owners: settings::is_root(), special, threads: context.options().threads };
     if let (true, Some(tree)) = (request.path.is_empty(), entry.tree()) {
         progress.expect(Task::Restore, tree.stats.bytes);
     }

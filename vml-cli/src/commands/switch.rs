@@ -191,6 +191,7 @@ fn build_args(name: &str) -> BuildArgs {
         entry: format!("{name}@latest"),
         dir: None,
         area: Some(name.to_owned()),
+        allow_special: false,
         start: false,
         no_memory: false,
         delete: false,

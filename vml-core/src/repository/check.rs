@@ -56,7 +56,9 @@ impl Repository {
             match self.entry(id) {
                 Ok(entry) => {
                     let lost = |parent: &&EntryId| self.is_missing(&ids, parent) && !self.is_forgotten(parent).unwrap_or(false);
-                    if let Some(parent) = entry.parents.iter().find(lost) {
+                    if let Some(parent) = entry.parents.iter().find(lost)
+                        && !self.was_received(id)
+                    {
                         counter.problem(Problem {
                             subject: format!("entry {}", id.short()),
                             message: format!("its parent {} is missing", parent.short()),

@@ -63,14 +63,14 @@ fn key_of(id: &EntryId) -> String {
 impl Repository {
     /// Commits an entry that relies on `reliance` and on chunks of the entries `needed`; `None` when what it relies on is gone and
     /// it must be saved anew.
-    pub(super) fn commit(&self, store: &ChunkStore, mut reliance: Reliance, entry: &Entry, needed: &[EntryId]) -> Result<Option<EntryId>> {
+    pub(crate) fn commit(&self, store: &ChunkStore, reliance: &mut Reliance, entry: &Entry, needed: &[EntryId]) -> Result<Option<EntryId>> {
         let (id, record) = entry.encode();
         let intent = Intent { generation: store.generation()?, committed: false, entry: record };
         let key = key_of(&id);
         let prepared = encode_record(INTENT_RECORD, &intent);
         if self.prepare(&key, &prepared)? {
             // Entries whose chunks were taken over are looked for only now: one that is there has been marked by whoever cannot know the intent.
-            let stands = self.are_there(needed)? && store.secure(&mut reliance)? == Security::Sound;
+            let stands = self.are_there(needed)? && store.secure(reliance)? == Security::Sound;
             if !stands {
                 _ = self.backend.swap(&key, Some(&prepared), None)?;
                 return Ok(None);

@@ -41,6 +41,9 @@ use std::sync::{Arc, OnceLock};
 use vml_chunk::codec::{decode_record, encode_record};
 use vml_chunk::{Backend, ChunkStore, Error, ErrorKind, OpenReport, PutOutcome, Result, StoreOptions};
 
+/// The author of notes that say where an entry came from.
+pub const RECEIVED_AUTHOR: &str = "vml receive";
+
 /// Largest record of an entry or a note.
 const RECORD_MAX_LEN: u64 = 16 << 20;
 const CONFIG_KEY: &str = "config";
@@ -181,6 +184,27 @@ impl Repository {
         let bytes = encode_record(NOTE_RECORD, note);
         let name = blake3::hash(&bytes).to_hex();
         self.backend.put(&format!("{NOTES_DIR}/{}-{name}", note.entry), &bytes).map(|_| ())
+    }
+
+    /// The notes of one entry, in the order of their times.
+    ///
+    /// # Errors
+    /// What the backend says; `Corrupt` when one of them is damaged.
+    pub fn notes_of(&self, id: &EntryId) -> Result<Vec<Note>> {
+        let prefix = format!("{id}-");
+        let mut notes = Vec::new();
+        for listed in self.backend.list(NOTES_DIR)?.into_iter().filter(|listed| listed.name.starts_with(&prefix)) {
+            let key = format!("{NOTES_DIR}/{}", listed.name);
+            let note = self.backend.read(&key, RECORD_MAX_LEN).and_then(|bytes| decode_record::<Note>(NOTE_RECORD, &bytes));
+            notes.push(note.map_err(|error| error.context(format!("cannot read the note {key}")))?);
+        }
+        notes.sort_by_key(|note| note.time_ms);
+        Ok(notes)
+    }
+
+    /// Whether an entry came in a share file: then what it continues may have stayed elsewhere.
+    pub fn was_received(&self, id: &EntryId) -> bool {
+        self.notes_of(id).is_ok_and(|notes| notes.iter().any(|note| note.author == RECEIVED_AUTHOR))
     }
 
     /// All notes by entry, each entry's in the order of their times; damaged ones are told to `monitor`.

@@ -183,7 +183,7 @@ impl Repository {
             let (parts, problems_count) = self.capture_parts(&writer, request, &known, monitor)?;
             Ok((parts, problems_count, writer.finish_relying()?))
         });
-        let (mut parts, problems_count, (stats, reliance)) = match captured {
+        let (mut parts, problems_count, (stats, mut reliance)) = match captured {
             Ok(captured) => captured,
             // They were forgotten and collected while we relied on them.
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Corrupt) && !self.are_there(&needed)? => return Ok(None),
@@ -211,7 +211,7 @@ impl Repository {
             },
             facts,
         };
-        let Some(id) = self.commit(store, reliance, &entry, &needed)? else { return Ok(None) };
+        let Some(id) = self.commit(store, &mut reliance, &entry, &needed)? else { return Ok(None) };
         refs.set(ref_kind, &ref_name, latest, Some(id))
             .map_err(|error| error.context(format!("entry {} is saved, but {ref_name} does not point to it", id.short())))?;
         for tag in request.tags {

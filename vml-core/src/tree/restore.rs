@@ -35,6 +35,8 @@ pub struct RestoreOptions {
     pub delete: bool,
     /// Whether owners and groups are set; needs to be root.
     pub owners: bool,
+    /// Whether device nodes are made, and files get set-user-id, set-group-id and capabilities: not from who is not trusted.
+    pub special: bool,
     /// Threads that decode and write.
     pub threads: usize,
 }

@@ -19,6 +19,9 @@ use vml_chunk::{Chunk, ChunkId, Error, ErrorKind, Result};
 /// Numbers the names of files that will be renamed over others.
 static NEXT_TEMPORARY: AtomicU64 = AtomicU64::new(0);
 
+/// By this a program has rights that its caller has not.
+const CAPABILITY: &[u8] = b"security.capability";
+
 /// Files with several names, by the path of the first in the stored tree.
 #[derive(Default)]
 pub(super) struct Links(Mutex<HashMap<Vec<u8>, LinkState>>);
@@ -53,6 +56,34 @@ impl From<Errno> for Trouble {
 
 /// Makes a member with all its attributes. The error is one that ends the restore; others are problems.
 pub(super) fn restore_member(session: &Session<'_>, job: &MemberJob) -> Result<()> {
+    if !session.options.special {
+        let Some(node) = tame(session, job) else { return Ok(()) };
+        return restore_tamed(session, &MemberJob { directory: Arc::clone(&job.directory), node });
+    }
+    restore_tamed(session, job)
+}
+
+/// A member without what gives a stranger power over this host; none for a device.
+fn tame(session: &Session<'_>, job: &MemberJob) -> Option<Node> {
+    const STRANGER: &str = "the entry is from an unknown signer";
+    let mut node = job.node.clone();
+    let path = at::join(&job.directory.path, &node.name);
+    if matches!(node.kind, NodeKind::CharDevice { .. } | NodeKind::BlockDevice { .. }) {
+        session.refuse(&path, "the device".to_owned(), &STRANGER);
+        return None;
+    }
+    if node.mode & 0o6000 != 0 {
+        node.mode &= !0o6000;
+        session.refuse(&path, "set-user-id and set-group-id".to_owned(), &STRANGER);
+    }
+    if node.xattrs.iter().any(|(name, _)| name == CAPABILITY) {
+        node.xattrs.retain(|(name, _)| name != CAPABILITY);
+        session.refuse(&path, "capabilities".to_owned(), &STRANGER);
+    }
+    Some(node)
+}
+
+fn restore_tamed(session: &Session<'_>, job: &MemberJob) -> Result<()> {
     let Some(group) = &job.node.link else { return make(session, &job.directory, &job.node).map(|_| ()) };
     let done = {
         let mut links = session.links.0.lock().unwrap_or_else(PoisonError::into_inner);

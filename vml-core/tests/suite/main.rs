@@ -20,6 +20,7 @@ mod names;
 mod recipes;
 mod restore;
 mod round_trip;
+mod share;
 mod support;
 mod trouble;
 mod vast_disk;

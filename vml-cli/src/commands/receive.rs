@@ -1,0 +1,96 @@
+//! `vml receive`
+
+use super::{Context, Outcome};
+use crate::args::ReceiveArgs;
+use crate::keys;
+use crate::output::{human, json};
+use crate::settings;
+use anyhow::{Context as _, Result};
+use serde_json::json;
+use std::fs::File;
+use std::io::{BufReader, Read};
+use std::path::Path;
+use std::time::Instant;
+use vml_core::IoResultExt as _;
+use vml_core::share::{Placed, PublicKey, ReceiveOptions, Received, receive};
+
+pub fn run(context: &Context, args: &ReceiveArgs) -> Result<Outcome> {
+    let started = Instant::now();
+    let repository = context.repository()?;
+    let progress = context.progress();
+    let known = keys::list()?;
+    let trusted = |key: &PublicKey| known.iter().find(|known| known.key == *key).map(|known| known.name.clone());
+    let options = ReceiveOptions { trusted: &trusted, require_signed: args.require_signed, time_ms: settings::now_ms() };
+    let mut reader: Box<dyn Read> = if args.file == Path::new("-") {
+        Box::new(std::io::stdin().lock())
+    } else {
+        let file = File::open(&args.file).at(|| format!("cannot open {}", args.file.display()))?;
+        Box::new(BufReader::with_capacity(1 << 20, file))
+    };
+    let received = receive(&repository, &mut reader, &options, &progress);
+    progress.finish();
+    let received = received.with_context(|| format!("cannot receive {}", args.file.display()))?;
+    let elapsed_ms = settings::elapsed_ms(started);
+    if context.json() {
+        crate::output::value(&json!({
+            "entries": received.entries.iter().map(entry).collect::<Vec<_>>(),
+            "signer": received.signer.map(|key| key.fingerprint()),
+            "known_as": received.known_as,
+            "bytes": received.bytes,
+            "chunks": received.chunks_count,
+            "new_chunks": received.new_chunks_count,
+            "stored_bytes": received.stored_bytes,
+            "elapsed_ms": elapsed_ms,
+            "notices": progress.notices(),
+        }))?;
+    }
+    tell(context, &received, elapsed_ms)?;
+    Ok(Outcome::Done)
+}
+
+fn entry(received: &vml_core::share::ReceivedEntry) -> serde_json::Value {
+    let mut value = json::entry(&received.id, &received.entry);
+    value["new"] = received.new.into();
+    let (placed, name) = match &received.placed {
+        None => (None, None),
+        Some(Placed::Made(name)) => (Some("made"), Some(name)),
+        Some(Placed::Advanced(name)) => (Some("advanced"), Some(name)),
+        Some(Placed::Present(name)) => (Some("present"), Some(name)),
+        Some(Placed::Tagged(name)) => (Some("tagged"), Some(name)),
+    };
+    value["placed"] = json!({ "how": placed, "name": name });
+    value
+}
+
+fn tell(context: &Context, received: &Received, elapsed_ms: u64) -> Result<()> {
+    for got in &received.entries {
+        let (id, origin) = (got.id.short(), got.entry.origin());
+        let was = if got.new { "received" } else { "there already:" };
+        let place = match &got.placed {
+            None => String::new(),
+            Some(Placed::Made(name)) => format!("; {name} is new here"),
+            Some(Placed::Advanced(name)) => format!("; the log of {name} goes on with it"),
+            Some(Placed::Present(name)) => format!("; {name} has it"),
+            Some(Placed::Tagged(tag)) => format!("; {origin} here is another, so it has the tag {tag}"),
+        };
+        context.say(format_args!("{was} {id} of {origin}: {}{place}", human::first_line(&got.entry.message)))?;
+    }
+    context.say(signed_by(received.signer.as_ref(), received.known_as.as_deref()))?;
+    context.say(format_args!(
+        "{} in {}, {} new, stored {}, in {}",
+        human::size(received.bytes),
+        human::counted(received.chunks_count, "chunk"),
+        human::count(received.new_chunks_count),
+        human::size(received.stored_bytes),
+        human::elapsed(elapsed_ms)
+    ))
+}
+
+/// Who signed a file, for people.
+pub fn signed_by(signer: Option<&PublicKey>, known_as: Option<&str>) -> String {
+    match (signer, known_as) {
+        (Some(key), Some(name)) => format!("signed by {name}, {key}"),
+        (Some(key), None) => format!("signed by an UNKNOWN key, {key}"),
+        (None, _) => "NOT signed".to_owned(),
+    }
+}

@@ -1,0 +1,220 @@
+//! `vml share`
+
+use super::{Context, Outcome};
+use crate::args::ShareArgs;
+use crate::keys;
+use crate::output::{complain, human, json};
+use crate::progress::Progress;
+use crate::settings;
+use anyhow::{Context as _, Result, bail};
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::fs::{self, OpenOptions};
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+use vml_core::share::scrub::scrub;
+use vml_core::share::secrets::{Finding, Found, SecretRules, scan};
+use vml_core::share::{ShareRequest, Shared, Signer, share};
+use vml_core::tree::display_path;
+use vml_core::{EntryId, Error, ErrorKind, IoResultExt as _, Repository};
+
+pub fn run(context: &Context, args: &ShareArgs) -> Result<Outcome> {
+    let started = Instant::now();
+    let repository = context.repository()?;
+    let progress = context.progress();
+    let resolve = |names: &[String]| names.iter().map(|name| repository.resolve(name)).collect::<Result<Vec<_>, _>>();
+    let mut entries = resolve(&args.entry)?;
+    let since = resolve(&args.since)?;
+    let signer = if args.no_sign { None } else { keys::signer(args.key.as_deref())? };
+    let author = settings::author();
+    let output = match &args.output {
+        Some(path) => path.clone(),
+        None => PathBuf::from(format!("{}-{}.vml", repository.entry(&entries[0])?.origin().replace('@', "-"), entries[0].short())),
+    };
+    let to_stdout = output == Path::new("-");
+    if !to_stdout && !args.replace && output.symlink_metadata().is_ok() {
+        bail!(Error::new(ErrorKind::AlreadyExists, format!("{} is there already: --replace replaces it", output.display())));
+    }
+    let time_ms = settings::now_ms();
+    let request = ShareRequest {
+        entries: &[],
+        since: &since,
+        full: args.full,
+        level: args.level,
+        threads: context.options().threads,
+        author: &author,
+        time_ms,
+        signer: signer.as_deref(),
+    };
+    let rules = rules()?;
+    let findings =
+        scan(&repository, &ShareRequest { entries: &entries, ..request }, &rules, &progress).context("cannot look for secrets")?;
+    let left_out = decide(context, args, &repository, &mut entries, &findings, &progress)?;
+    let shared = write(&repository, &ShareRequest { entries: &entries, ..request }, &output, to_stdout, &progress)?;
+    progress.finish();
+    let elapsed_ms = settings::elapsed_ms(started);
+    let findings: Vec<Value> = findings.iter().map(finding_json).collect();
+    if context.json() && !to_stdout {
+        crate::output::value(&json!({
+            "file": json::host_path(&output),
+            "bytes": shared.bytes,
+            "entries": shared.head.entries.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "needs": needs_json(&shared.head.needs),
+            "signer": signer.as_ref().map(|signer| signer.public_key().fingerprint()),
+            "chunks": shared.chunks_count,
+            "plain_bytes": shared.plain_bytes,
+            "found": findings,
+            "left_out": left_out,
+            "elapsed_ms": elapsed_ms,
+            "notices": progress.notices(),
+        }))?;
+    }
+    if !to_stdout {
+        tell(context, &output, &shared, signer.as_deref(), elapsed_ms)?;
+    }
+    Ok(Outcome::Done)
+}
+
+/// The rules for secrets, with those of the home folder.
+fn rules() -> Result<SecretRules> {
+    let path = settings::home()?.join("secrets.toml");
+    let extra = match fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+        Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
+    };
+    SecretRules::with(&extra).with_context(|| format!("cannot use {}", path.display()))
+}
+
+/// Refuses, or leaves out what was found; returns how many files.
+fn decide(
+    context: &Context,
+    args: &ShareArgs,
+    repository: &Repository,
+    entries: &mut [EntryId],
+    findings: &[Finding],
+    progress: &Progress,
+) -> Result<usize> {
+    let memory = findings.iter().any(|finding| finding.found == Found::Memory);
+    let secrets: Vec<&Finding> = findings.iter().filter(|finding| finding.found != Found::Memory).collect();
+    if !context.global.quiet && !context.json() {
+        for finding in &secrets {
+            complain(format_args!("vml: found {}", describe(finding)));
+        }
+    }
+    if args.scrub {
+        let mut count = 0;
+        if let Some(finding) = secrets.iter().find(|finding| finding.disk.is_some()) {
+            let message =
+                format!("found {}: files on a saved disk cannot be left out: remove them in the guest and save again", describe(finding));
+            bail!(Error::invalid(message));
+        }
+        if let Some(finding) = findings.iter().find(|finding| !entries.contains(&finding.entry)) {
+            bail!(Error::invalid(format!("found {}: that is in the base, which cannot be changed", describe(finding))));
+        }
+        for id in entries.iter_mut() {
+            let paths: BTreeSet<Vec<u8>> =
+                secrets.iter().filter(|finding| finding.entry == *id).map(|finding| finding.path.clone()).collect();
+            let has_memory = repository.entry(id)?.memory().is_some();
+            if paths.is_empty() && (!has_memory || args.with_memory) {
+                continue;
+            }
+            count += paths.len();
+            let (new, _) = scrub(repository, id, &paths, args.with_memory, settings::now_ms(), progress)?;
+            complain(format_args!(
+                "vml: left {} out of {}: what is shared is {}",
+                human::counted(paths.len() as u64, "file"),
+                id.short(),
+                new.short()
+            ));
+            *id = new;
+        }
+        return Ok(count);
+    }
+    if memory && !args.with_memory {
+        bail!(Error::new(
+            ErrorKind::PermissionDenied,
+            "the entry has the memory of a machine, with whatever its programs knew: --with-memory shares it, --scrub leaves it out"
+        ));
+    }
+    if !secrets.is_empty() && !args.allow_secrets {
+        let mut list: Vec<String> = secrets.iter().take(5).map(|finding| describe(finding)).collect();
+        if secrets.len() > list.len() {
+            list.push(format!("{} more", secrets.len() - list.len()));
+        }
+        bail!(Error::new(
+            ErrorKind::PermissionDenied,
+            format!("found what may be secret: {}: --scrub leaves it out, --allow-secrets shares it", list.join(", "))
+        ));
+    }
+    Ok(0)
+}
+
+fn describe(finding: &Finding) -> String {
+    let place = finding.disk.as_ref().map(|(disk, partition)| format!(" on disk {disk}, partition {partition}")).unwrap_or_default();
+    match &finding.found {
+        Found::Secret(rule) => format!("/{}{place} ({rule})", display_path(&finding.path)),
+        Found::Unseen(file_system) => format!("a file system that cannot be looked into, {file_system}{place}"),
+        Found::Memory => "the memory of a machine".to_owned(),
+    }
+}
+
+fn finding_json(finding: &Finding) -> Value {
+    let rule = match &finding.found {
+        Found::Secret(rule) => rule.clone(),
+        Found::Unseen(_) => "unseen".to_owned(),
+        Found::Memory => "memory".to_owned(),
+    };
+    json!({
+        "entry": finding.entry.to_string(),
+        "disk": finding.disk.as_ref().map(|(disk, _)| disk),
+        "partition": finding.disk.as_ref().map(|(_, partition)| partition),
+        "path": json::path(&finding.path),
+        "rule": rule,
+    })
+}
+
+/// What a file needs, as JSON.
+pub fn needs_json(needs: &[vml_core::share::Need]) -> Vec<Value> {
+    needs.iter().map(|need| json!({ "name": need.origin(), "entry": need.entry.to_string() })).collect()
+}
+
+/// Writes the file: under its name once it is whole.
+fn write(repository: &Repository, request: &ShareRequest<'_>, output: &Path, to_stdout: bool, progress: &Progress) -> Result<Shared> {
+    if to_stdout {
+        let mut out = BufWriter::with_capacity(1 << 20, std::io::stdout().lock());
+        return Ok(share(repository, request, &mut out, progress)?);
+    }
+    let name = output.file_name().ok_or_else(|| Error::invalid(format!("{} names no file", output.display())))?;
+    let part = output.with_file_name(format!(".{}.part", name.to_string_lossy()));
+    let run = || -> Result<Shared> {
+        let file =
+            OpenOptions::new().write(true).create(true).truncate(true).open(&part).at(|| format!("cannot write {}", part.display()))?;
+        let mut out = BufWriter::with_capacity(1 << 20, file);
+        let shared = share(repository, request, &mut out, progress)?;
+        out.flush().at(|| format!("cannot write {}", part.display()))?;
+        out.get_ref().sync_all().at(|| format!("cannot write {}", part.display()))?;
+        fs::rename(&part, output).at(|| format!("cannot name {}", output.display()))?;
+        Ok(shared)
+    };
+    run().inspect_err(|_| _ = fs::remove_file(&part))
+}
+
+fn tell(context: &Context, output: &Path, shared: &Shared, signer: Option<&dyn Signer>, elapsed_ms: u64) -> Result<()> {
+    context.say(format_args!(
+        "wrote {}: {}, of {} in {}, in {}",
+        output.display(),
+        human::size(shared.bytes),
+        human::size(shared.plain_bytes),
+        human::counted(shared.chunks_count, "chunk"),
+        human::elapsed(elapsed_ms)
+    ))?;
+    for need in &shared.head.needs {
+        context.say(format_args!("whoever receives it needs {}, entry {}", need.origin(), need.entry.short()))?;
+    }
+    match signer {
+        Some(signer) => context.say(format_args!("signed by {}", signer.public_key())),
+        None => context.say("not signed: `vml key new` makes a key"),
+    }
+}

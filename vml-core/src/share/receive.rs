@@ -1,0 +1,381 @@
+//! Receives a share file into a repository: chunks as they come, entries and refs last.
+
+use super::Need;
+use super::reach::Reach;
+use super::read::{Preface, read_preface_from};
+use super::section::{SectionKind, SectionReader};
+use super::sign::{self, PublicKey};
+use crate::entry::{Entry, EntryId, EntryKind, Note};
+use crate::monitor::{Monitor, Task};
+use crate::refs::RefKind;
+use crate::repository::{RECEIVED_AUTHOR, Repository};
+use std::collections::{BTreeSet, HashSet};
+use std::io::Read;
+use vml_chunk::frame::FrameDecoder;
+use vml_chunk::{ChunkStore, Error, ErrorKind, PackKind, Result, StoreWriter};
+
+/// Entries of a log that are looked through for one that they continue.
+const ANCESTORS_MAX: usize = 1 << 20;
+/// Chunks that are counted as missing before the rest does not matter.
+const MISSING_MAX: u64 = 1000;
+
+/// How to receive, and what the library cannot know.
+pub struct ReceiveOptions<'a> {
+    /// Whether a key is trusted; by the name it is known by.
+    pub trusted: &'a dyn Fn(&PublicKey) -> Option<String>,
+    /// Take nothing that is not signed by a trusted key.
+    pub require_signed: bool,
+    /// The time now: milliseconds since 1970-01-01 00:00 UTC.
+    pub time_ms: i64,
+}
+
+/// What became of a ref.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Placed {
+    /// The area or base was made, and points to the entry.
+    Made(String),
+    /// The area's log goes on with the entry.
+    Advanced(String),
+    /// It has the entry already.
+    Present(String),
+    /// The area or base of that name is another: the entry got this tag.
+    Tagged(String),
+}
+
+/// An entry that came.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReceivedEntry {
+    /// Its id.
+    pub id: EntryId,
+    /// Itself.
+    pub entry: Entry,
+    /// Whether it was not in the repository.
+    pub new: bool,
+    /// What became of its ref; none where a later entry of the file stands for it.
+    pub placed: Option<Placed>,
+}
+
+/// A received file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Received {
+    /// Its entries.
+    pub entries: Vec<ReceivedEntry>,
+    /// By which key it is signed.
+    pub signer: Option<PublicKey>,
+    /// The name by which that key is known here.
+    pub known_as: Option<String>,
+    /// Bytes of the file.
+    pub bytes: u64,
+    /// Chunks in it.
+    pub chunks_count: u64,
+    /// Those of them that the repository did not have.
+    pub new_chunks_count: u64,
+    /// Bytes that were stored for them.
+    pub stored_bytes: u64,
+}
+
+/// Receives a share file from a stream.
+///
+/// Nothing of it is visible before all of it was checked and everything its entries name is stored. After an error what came is kept as chunks that no entry names, so
+/// that receiving it again stores only the rest.
+///
+/// # Errors
+/// `NotFound` naming a base or an entry that must be here first, `PermissionDenied` when `options` ask for a signature that it has not, `Corrupt`
+/// for a file that was damaged or made badly, `Locked` when somebody else moved a ref meanwhile.
+pub fn receive(repository: &Repository, reader: &mut dyn Read, options: &ReceiveOptions<'_>, monitor: &dyn Monitor) -> Result<Received> {
+    let mut sections = SectionReader::new(reader)?;
+    let (preface, mut section) = read_preface_from(&mut sections)?;
+    let announced = preface.head.signer.map(PublicKey::from_bytes);
+    check_policy(announced.as_ref(), options)?;
+    let store = repository.store(monitor)?;
+    check_needs(repository, store, &preface)?;
+    let writer = store.writer()?;
+    let mut chunks_count = 0;
+    let stored = store_frames(&writer, &mut sections, &mut section, &mut chunks_count, monitor);
+    // What came before an error is kept: the next try finds it.
+    let finished = writer.finish_relying();
+    stored?;
+    let (stats, mut reliance) = finished?;
+    let signature = sections.end()?;
+    let signer = match &signature {
+        Some(armoured) => Some(sign::verify(&sign::statement(&sections.table_digest()), armoured)?),
+        None => None,
+    };
+    if signer != announced {
+        return Err(Error::corrupt("the share file is not signed by the key that it names"));
+    }
+    let known_as = check_policy(signer.as_ref(), options)?;
+    check_whole(store, &preface)?;
+    let mut commit = |entry: &Entry, needed: &[EntryId]| {
+        let committed = repository.commit(store, &mut reliance, entry, needed)?;
+        let taken = "a collection took away what the share file relies on: receive it again";
+        committed.map(|_| ()).ok_or_else(|| Error::new(ErrorKind::Locked, taken))
+    };
+    let entries = publish(repository, preface, &mut commit, signer.as_ref(), known_as.as_deref(), options)?;
+    Ok(Received {
+        entries,
+        signer,
+        known_as,
+        bytes: sections.offset(),
+        chunks_count,
+        new_chunks_count: stats.new_chunks,
+        stored_bytes: stats.stored_bytes,
+    })
+}
+
+fn check_policy(signer: Option<&PublicKey>, options: &ReceiveOptions<'_>) -> Result<Option<String>> {
+    let known_as = signer.and_then(|key| (options.trusted)(key));
+    let refused = match (signer, &known_as) {
+        _ if !options.require_signed => return Ok(known_as),
+        (_, Some(_)) => return Ok(known_as),
+        (None, _) => "the share file is not signed".to_owned(),
+        (Some(key), None) => format!("the share file is signed by {key}, which is no trusted key"),
+    };
+    Err(Error::new(ErrorKind::PermissionDenied, refused))
+}
+
+/// Everything that the file leaves out must be here.
+fn check_needs(repository: &Repository, store: &ChunkStore, preface: &Preface) -> Result<()> {
+    for need in &preface.head.needs {
+        match repository.entry(&need.entry) {
+            Ok(_) => continue,
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        // The same content may be here under another identity: somebody else's import of the same base.
+        let record = preface.needed.iter().find(|(id, _)| *id == need.entry).map(|(_, entry)| entry);
+        if let Some(entry) = record
+            && missing(store, entry, false)? == 0
+        {
+            continue;
+        }
+        return Err(needs(repository, need));
+    }
+    Ok(())
+}
+
+fn needs(repository: &Repository, need: &Need) -> Error {
+    let (origin, id) = (need.origin(), need.entry.short());
+    let message = match &need.kind {
+        EntryKind::State { .. } => {
+            format!(
+                "the share file needs entry {id} of {origin}, which is not in this repository: receive that first, or ask for a file without --since"
+            )
+        }
+        EntryKind::Base { .. } => match repository.refs().get(RefKind::Base, &origin) {
+            Ok(Some(other)) => format!(
+                "the share file needs the base {origin} as entry {id}, and the base {origin} of this repository, entry {}, has other content: receive that base first, or ask for a file with --full",
+                other.short()
+            ),
+            _ => format!(
+                "the share file needs the base {origin}, entry {id}, which is not in this repository: receive that base first, or ask for a file with --full"
+            ),
+        },
+    };
+    Error::not_found(message)
+}
+
+/// How many of an entry's chunks are not there, up to a limit.
+fn missing(store: &ChunkStore, entry: &Entry, witness: bool) -> Result<u64> {
+    let mut reach = Reach::new(store);
+    count_missing(store, &mut reach, entry, witness)
+}
+
+fn count_missing(store: &ChunkStore, reach: &mut Reach<'_>, entry: &Entry, witness: bool) -> Result<u64> {
+    let view = store.view();
+    let mut missing = 0;
+    let walked = reach.entry(entry, witness, &mut |_, id, len| {
+        let stored = view.locate(id).any(|location| location.chunk_len == len);
+        missing += u64::from(!stored);
+        if missing > MISSING_MAX { Err(Error::new(ErrorKind::Interrupted, "enough")) } else { Ok(stored) }
+    });
+    match walked {
+        Err(error) if error.kind() != ErrorKind::Interrupted => Err(error),
+        _ => Ok(missing),
+    }
+}
+
+/// Stores the chunks of all frames, up to the table.
+fn store_frames(
+    writer: &StoreWriter<'_>,
+    sections: &mut SectionReader<'_>,
+    section: &mut (SectionKind, Vec<u8>),
+    chunks_count: &mut u64,
+    monitor: &dyn Monitor,
+) -> Result<()> {
+    let mut data = writer.chunks(PackKind::Data)?;
+    let mut meta = writer.chunks(PackKind::Meta)?;
+    let mut decoder = FrameDecoder::default();
+    let mut plain = Vec::new();
+    let mut run = || loop {
+        let chunks = match section.0 {
+            SectionKind::Data => &mut data,
+            SectionKind::Meta => &mut meta,
+            SectionKind::Table => return Ok(()),
+            _ => return Err(Error::corrupt("the sections of the share file are not in their order")),
+        };
+        let header = decoder.decode(&section.1, &mut plain)?;
+        let mut rest = &plain[..];
+        for len in &header.chunk_lens {
+            // The frame's header was checked: its chunks fill it.
+            let (chunk, tail) = rest.split_at(*len as usize);
+            chunks.put(chunk)?;
+            *chunks_count += 1;
+            rest = tail;
+        }
+        monitor.advance(Task::Share, header.chunk_lens.len() as u64, section.1.len() as u64);
+        *section = sections.next()?;
+    };
+    let result = run();
+    let (data, meta) = (data.finish(), meta.finish());
+    result.and(data).and(meta)
+}
+
+/// Everything that the entries name must be there now.
+fn check_whole(store: &ChunkStore, preface: &Preface) -> Result<()> {
+    let mut reach = Reach::new(store);
+    for (id, entry) in &preface.entries {
+        let missing = count_missing(store, &mut reach, entry, true)
+            .map_err(|error| error.context(format!("entry {} of the share file is damaged", id.short())))?;
+        if missing > 0 {
+            let more = if missing > MISSING_MAX { "more than " } else { "" };
+            let missing = missing.min(MISSING_MAX);
+            return Err(Error::corrupt(format!(
+                "the share file lacks {more}{missing} chunks of entry {}, and they are not in this repository",
+                id.short()
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Entries whose chunks are relied on without being in the file: those that it needs, or here their equals by name.
+fn relied_on(repository: &Repository, preface: &Preface) -> Result<Vec<EntryId>> {
+    let mut found = Vec::new();
+    for need in &preface.head.needs {
+        match repository.entry(&need.entry) {
+            Ok(_) => found.push(need.entry),
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                let kind = if matches!(need.kind, EntryKind::State { .. }) { RefKind::Area } else { RefKind::Base };
+                found.extend(repository.refs().get(kind, &need.origin())?);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(found)
+}
+
+fn publish(
+    repository: &Repository,
+    preface: Preface,
+    commit: &mut dyn FnMut(&Entry, &[EntryId]) -> Result<()>,
+    signer: Option<&PublicKey>,
+    known_as: Option<&str>,
+    options: &ReceiveOptions<'_>,
+) -> Result<Vec<ReceivedEntry>> {
+    let needed = relied_on(repository, &preface)?;
+    let mut received = Vec::new();
+    // An entry that another one of the file continues needs no ref of its own.
+    let continued: HashSet<EntryId> = preface.entries.iter().flat_map(|(_, entry)| entry.parents.iter().copied()).collect();
+    for (id, entry) in preface.entries {
+        let new = match repository.entry(&id) {
+            Ok(_) => false,
+            Err(error) if error.kind() == ErrorKind::NotFound => true,
+            Err(error) => return Err(error),
+        };
+        // One that came without a trusted signature may come again with one; one that was saved here stays ours.
+        let is_told = |told: &Provenance| signer.is_none_or(|key| told.signers.contains(&key.to_string()));
+        if new || provenance(repository, &id)?.is_some_and(|told| !is_told(&told)) {
+            // Before the entry, so that it is never here without saying that it came from elsewhere.
+            let text = provenance_text(&preface.head.author, signer, known_as);
+            repository.add_note(&Note { entry: id, time_ms: options.time_ms, author: RECEIVED_AUTHOR.to_owned(), text })?;
+        }
+        if new {
+            commit(&entry, &needed)?;
+        }
+        received.push(ReceivedEntry { id, entry, new, placed: None });
+    }
+    for got in received.iter_mut().filter(|got| !continued.contains(&got.id)) {
+        got.placed = Some(place(repository, &got.id, &got.entry, &preface.head.lineage)?);
+    }
+    Ok(received)
+}
+
+/// Points a ref to an entry: its area or base where that is free or what the entry continues, else a tag.
+fn place(repository: &Repository, id: &EntryId, entry: &Entry, lineage: &[EntryId]) -> Result<Placed> {
+    let refs = repository.refs();
+    let name = entry.origin();
+    let kind = if matches!(entry.kind, EntryKind::State { .. }) { RefKind::Area } else { RefKind::Base };
+    let present = refs.get(kind, &name)?;
+    match present {
+        None => {
+            refs.set(kind, &name, None, Some(*id))?;
+            return Ok(Placed::Made(name));
+        }
+        Some(present) if present == *id => return Ok(Placed::Present(name)),
+        Some(present) if kind == RefKind::Area => {
+            if ancestors(repository, id).contains(&present) || lineage.contains(&present) && !lineage.contains(id) {
+                refs.set(kind, &name, Some(present), Some(*id))?;
+                return Ok(Placed::Advanced(name));
+            }
+            if ancestors(repository, &present).contains(id) {
+                return Ok(Placed::Present(name));
+            }
+        }
+        Some(_) => {}
+    }
+    let mut stem = name.replace('@', "-");
+    stem.truncate(60);
+    let tag = format!("{stem}-received-{}", id.short());
+    match refs.get(RefKind::Tag, &tag)? {
+        Some(target) if target == *id => {}
+        other => refs.set(RefKind::Tag, &tag, other, Some(*id))?,
+    }
+    Ok(Placed::Tagged(tag))
+}
+
+/// What an entry continues, as far as it is here; without itself.
+fn ancestors(repository: &Repository, id: &EntryId) -> BTreeSet<EntryId> {
+    let mut found = BTreeSet::new();
+    let mut next = vec![*id];
+    while let (Some(id), true) = (next.pop(), found.len() < ANCESTORS_MAX) {
+        let parents = repository.entry(&id).map(|entry| entry.parents).unwrap_or_default();
+        next.extend(parents.into_iter().filter(|parent| found.insert(*parent)));
+    }
+    found
+}
+
+/// Where an entry came from.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Provenance {
+    /// Fingerprints of the keys that signed the files it came in; none where they were not signed.
+    pub signers: Vec<String>,
+}
+
+const SIGNER_LINE: &str = "signer: ";
+
+fn provenance_text(author: &str, signer: Option<&PublicKey>, known_as: Option<&str>) -> String {
+    // The author is what somebody else wrote; it must not look like a line of ours.
+    let author: String = author.chars().filter(|letter| !letter.is_control()).take(200).collect();
+    match signer {
+        Some(key) => {
+            let known = known_as.map_or_else(|| "not a trusted key".to_owned(), |name| format!("known as {name}"));
+            format!("received from {author}, signed, {known}\n{SIGNER_LINE}{key}")
+        }
+        None => format!("received from {author}, not signed"),
+    }
+}
+
+/// Whether an entry was received, and who signed it; `None` for one that was saved here.
+///
+/// # Errors
+/// What the backend says; `Corrupt` when a note of the entry cannot be read.
+pub fn provenance(repository: &Repository, id: &EntryId) -> Result<Option<Provenance>> {
+    let notes = repository.notes_of(id)?;
+    let mut received = notes.iter().filter(|note| note.author == RECEIVED_AUTHOR).peekable();
+    if received.peek().is_none() {
+        return Ok(None);
+    }
+    let signers = received.filter_map(|note| Some(note.text.lines().nth(1)?.strip_prefix(SIGNER_LINE)?.to_owned())).collect();
+    Ok(Some(Provenance { signers }))
+}
