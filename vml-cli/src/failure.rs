@@ -5,9 +5,17 @@ use serde_json::json;
 use std::process::ExitCode;
 use vml_core::ErrorKind;
 
-/// Whether whoever read our output has gone: no error of ours.
+/// Whether whoever read our output has gone: no error of ours. A hypervisor or a server that goes away breaks a pipe too, so the output itself is asked.
 pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    error.chain().filter_map(|cause| cause.downcast_ref::<std::io::Error>()).any(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let stdout = std::io::stdout();
+    let mut asked = [PollFd::new(&stdout, PollFlags::empty())];
+    let has_gone = poll(&mut asked, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).is_ok() && asked[0].revents().contains(PollFlags::ERR);
+    has_gone
+        && error
+            .chain()
+            .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
+            .any(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
 /// Prints the error, its causes and a hint to standard error; returns the exit code.
