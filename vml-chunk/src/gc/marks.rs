@@ -2,7 +2,7 @@
 
 use super::plan::PackUse;
 use crate::id::{ChunkId, PackId};
-use crate::index::{IndexView, PackRow};
+use crate::index::{IndexView, PackRow, RowBits};
 use crate::pack::PackKind;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -18,54 +18,47 @@ pub const WALKS: usize = 3;
 /// walked below, and nothing for others: it is in no pack that goes.
 pub struct Marks {
     view: Arc<IndexView>,
-    live: Vec<Vec<u64>>,
-    walked: [Vec<Vec<u64>>; WALKS],
+    live: RowBits,
+    walked: [RowBits; WALKS],
     late: HashSet<(usize, ChunkId)>,
 }
 
 impl Marks {
     /// None yet, over the chunks of `view`.
     pub fn new(view: Arc<IndexView>) -> Self {
-        let none = || view.segments().map(|(_, count)| vec![0; count.div_ceil(64)]).collect::<Vec<Vec<u64>>>();
+        let none = || RowBits::new(&view);
         Self { live: none(), walked: std::array::from_fn(|_| none()), late: HashSet::new(), view }
     }
 
     /// The chunk is needed. Tells whether the index has it.
     pub fn mark(&mut self, id: &ChunkId) -> bool {
         let Some((segment, row)) = self.view.position(id) else { return false };
-        self.live[segment][row / 64] |= 1 << (row % 64);
+        self.live.insert(segment, row);
         true
     }
 
     /// The chunk is needed, and the caller walks on below it in way `walk`; tells whether it was not there before.
     pub fn enter(&mut self, walk: usize, id: &ChunkId) -> bool {
         let Some((segment, row)) = self.view.position(id) else { return self.late.insert((walk, *id)) };
-        self.live[segment][row / 64] |= 1 << (row % 64);
-        let word = &mut self.walked[walk][segment][row / 64];
-        let new = *word >> (row % 64) & 1 == 0;
-        *word |= 1 << (row % 64);
-        new
+        self.live.insert(segment, row);
+        self.walked[walk].insert(segment, row)
     }
 
     /// Forgets below which chunks the caller has been; what is needed stays so.
     pub fn walk_anew(&mut self) {
-        self.walked.iter_mut().flatten().for_each(|words| words.fill(0));
+        self.walked.iter_mut().for_each(RowBits::clear);
         self.late.clear();
     }
 
     /// Whether the chunk is needed.
     pub fn is_live(&self, id: &ChunkId) -> bool {
-        self.view.position(id).is_some_and(|(segment, row)| self.is_live_row(segment, row))
-    }
-
-    fn is_live_row(&self, segment: usize, row: usize) -> bool {
-        self.live[segment][row / 64] >> (row % 64) & 1 == 1
+        self.view.position(id).is_some_and(|(segment, row)| self.live.contains(segment, row))
     }
 
     /// Bytes of memory that it takes, beside the index, which is mapped.
     pub fn memory_len(&self) -> usize {
-        let words: usize = self.live.iter().chain(self.walked.iter().flatten()).map(Vec::len).sum();
-        words * 8 + self.late.capacity() * (size_of::<(usize, ChunkId)>() + 1)
+        let bits = std::iter::once(&self.live).chain(&self.walked).map(RowBits::memory_len).sum::<usize>();
+        bits + self.late.capacity() * (size_of::<(usize, ChunkId)>() + 1)
     }
 
     /// What each pack holds of it. A chunk in several packs counts in one. `held` are packs that a writer is not done with.
@@ -82,7 +75,7 @@ impl Marks {
         for (number, count) in counts.into_iter().enumerate() {
             let segment = self.view.segment(number);
             let mut frames = vec![(0_u32, 0_u32); segment.frame_count()];
-            for row in (0..count).filter(|row| self.is_live_row(number, *row)) {
+            for row in (0..count).filter(|row| self.live.contains(number, *row)) {
                 let record = segment.record(row);
                 if let Some((chunks, bytes)) = frames.get_mut(record.frame as usize) {
                     *chunks += 1;

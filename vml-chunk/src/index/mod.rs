@@ -6,11 +6,13 @@
 //! of the packs, and a hit is verified against the chunk's id when it is read, so a damaged index cannot give a wrong
 //! answer, only a missing one.
 
+mod bits;
 mod build;
 mod merge;
 mod segment;
 mod view;
 
+pub use bits::RowBits;
 pub use build::{SegmentPack, build_segment};
 pub use merge::{merge_candidates, merge_segments};
 pub use segment::{FrameRow, PackRow, Record, Segment};

@@ -18,7 +18,7 @@ use super::quarantine::Seen;
 use crate::backend::Backend;
 use crate::error::{ErrorKind, Result};
 use crate::id::{ChunkId, PackId};
-use crate::index::IndexView;
+use crate::index::{IndexView, RowBits};
 use crate::pack::PackKind;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -57,7 +57,7 @@ impl Standing {
 pub(super) struct Part {
     /// The index when it began, and a bit for each row relied on.
     pub(super) base: Arc<IndexView>,
-    pub(super) relied: Vec<Vec<u64>>,
+    pub(super) relied: RowBits,
     /// Its packs, and an index that has them.
     pub(super) own: HashSet<(PackKind, PackId)>,
     pub(super) end: Arc<IndexView>,
@@ -104,7 +104,7 @@ impl Part {
         usable: &dyn Fn(PackKind, &PackId) -> bool,
         each: &mut dyn FnMut(PackKind, &ChunkId) -> Result<()>,
     ) -> Result<()> {
-        let relied = |segment: usize, row: usize| self.relied[segment][row / 64] >> (row % 64) & 1 == 1;
+        let relied = |segment: usize, row: usize| self.relied.contains(segment, row);
         for_each_record(&self.base, &|kind, id| !usable(kind, id), &relied, each)?;
         let lost = |kind: PackKind, id: &PackId| self.own.contains(&(kind, *id)) && !usable(kind, id);
         for_each_record(&self.end, &lost, &|_, _| true, each)

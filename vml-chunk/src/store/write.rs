@@ -10,7 +10,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::{CHUNK_MAX_LEN, META_FRAME_LEN};
 use crate::frame::{FrameBuilder, FrameEncoder, SealedFrame};
 use crate::id::{ChunkId, PackId};
-use crate::index::IndexView;
+use crate::index::{IndexView, RowBits};
 use crate::pack::{Footer, PackKind, PackWriter};
 use crate::stats::WriteStats;
 use crossbeam_channel::Sender;
@@ -164,7 +164,7 @@ impl StoreWriter<'_> {
         let relied = std::mem::take(&mut self.relied);
         let part = Part {
             base: Arc::clone(&self.base),
-            relied: relied.into_iter().map(|words| words.into_iter().map(AtomicU64::into_inner).collect()).collect(),
+            relied: RowBits::from_words(relied.into_iter().map(|words| words.into_iter().map(AtomicU64::into_inner).collect()).collect()),
             own: std::mem::take(&mut *self.lock(&self.own)),
             end,
         };
