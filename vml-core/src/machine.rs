@@ -13,7 +13,7 @@ use crate::entry::Fact;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use vml_chunk::Result;
+use vml_chunk::{Error, ErrorKind, Result};
 
 /// What a kind of hypervisor can do, as data: `vml area show` prints it, and `docs/hypervisors.md` has the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,6 +57,20 @@ impl MachineState {
             Self::Running => "running",
             Self::Paused => "paused",
             Self::Suspended => "suspended",
+        }
+    }
+}
+
+impl MachineState {
+    /// Sees that a machine in this state can be started from its disks.
+    ///
+    /// # Errors
+    /// `InvalidInput` that says what to do instead.
+    pub fn check_start(self) -> Result<()> {
+        match self {
+            Self::Off => Ok(()),
+            Self::Suspended => Err(Error::invalid("the machine is suspended: resume it, or stop it first, which gives up its memory")),
+            state => Err(Error::invalid(format!("the machine is {} already", state.name()))),
         }
     }
 }
@@ -230,8 +244,19 @@ pub trait LiveMemory {
     /// Makes a machine that is off a suspended one, with a memory that `write` puts into a new file.
     ///
     /// # Errors
-    /// `InvalidInput` when the machine is not off; else what `write` says.
+    /// As [`check_put`](Self::check_put); else what `write` says.
     fn put(&self, facts: &[Fact], write: &mut dyn FnMut(&Path) -> Result<()>) -> Result<()>;
+
+    /// Sees that memory that was saved with these facts can be put into the machine, which is in `state`.
+    ///
+    /// # Errors
+    /// `InvalidInput` when the machine is not off, `UnsupportedFormat` when the memory does not fit.
+    fn check_put(&self, state: MachineState, facts: &[Fact]) -> Result<()> {
+        if state != MachineState::Off {
+            return Err(Error::invalid("the machine is not off"));
+        }
+        self.refusal(facts)?.map_or(Ok(()), |reason| Err(unfit(&reason)))
+    }
 
     /// Why memory that was saved with these facts cannot be resumed here.
     ///
@@ -247,4 +272,9 @@ pub struct SavedMemory {
     pub format: String,
     /// What is needed to resume it: hypervisor and version, machine type, processor, memory.
     pub facts: Vec<Fact>,
+}
+
+/// The error of memory that cannot be resumed here.
+pub fn unfit(reason: &str) -> Error {
+    Error::new(ErrorKind::UnsupportedFormat, format!("the memory cannot be resumed here: {reason}"))
 }

@@ -64,6 +64,18 @@ pub struct Fact {
     pub value: String,
 }
 
+impl Fact {
+    /// What is known under `name`.
+    pub fn new(name: impl Into<String>, value: impl Into<String>) -> Self {
+        Self { name: name.into(), value: value.into() }
+    }
+
+    /// What is known under `name` among `facts`.
+    pub fn find<'f>(facts: &'f [Self], name: &str) -> Option<&'f str> {
+        facts.iter().find(|fact| fact.name == name).map(|fact| fact.value.as_str())
+    }
+}
+
 /// A name for a numeric owner or group.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct Owner {

@@ -4,7 +4,7 @@
 //! A listing that cannot be read ends the collection before anything is touched: what stands below it is unknown.
 
 use super::commit::{FoundIntent, Wholeness};
-use super::{ENTRIES_DIR, NOTES_DIR, Repository};
+use super::{ENTRIES_DIR, NOTES_DIR, Repository, entry_of_note};
 use crate::entry::{Entry, EntryId, Part};
 use crate::monitor::{Monitor, Problem, Task};
 use crate::recipe::{Cursor, Item, Piece, Recipe};
@@ -111,7 +111,7 @@ impl Repository {
     /// Notes of entries that were forgotten by a run that was cut short before it came to them.
     fn drop_orphaned_notes(&self) -> Result<()> {
         for listed in self.backend.list(NOTES_DIR)? {
-            let Some(entry) = listed.name.split('-').next().and_then(|name| name.parse::<EntryId>().ok()) else { continue };
+            let Some(entry) = entry_of_note(&listed.name) else { continue };
             let is_gone = self.backend.len(&format!("{ENTRIES_DIR}/{entry}")).is_err_and(|error| error.kind() == ErrorKind::NotFound);
             if is_gone && self.is_forgotten(&entry)? {
                 self.backend.delete(&format!("{NOTES_DIR}/{}", listed.name))?;

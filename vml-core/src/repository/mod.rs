@@ -247,6 +247,11 @@ fn tell(report: &OpenReport, monitor: &dyn Monitor) {
     }
 }
 
+/// The entry that a note is of, by the note's file name.
+fn entry_of_note(name: &str) -> Option<EntryId> {
+    name.split('-').next()?.parse().ok()
+}
+
 /// An error with its causes, in one line.
 pub(crate) fn describe(error: &Error) -> String {
     let mut text = error.to_string();

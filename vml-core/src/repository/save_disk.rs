@@ -9,14 +9,11 @@ use super::{Repository, SaveDisk, SaveMemory};
 use crate::disk::{DiskCaptureOptions, KnownDisk, Layer, capture_disk, changed_above};
 use crate::entry::{DiskPart, Entry, EntryId, MemoryPart, VolumePart};
 use crate::monitor::Monitor;
-use crate::tree::Timestamp;
+use crate::tree::{Timestamp, is_young};
 use crate::volume;
 use std::borrow::Cow;
 use std::ops::Range;
 use vml_chunk::{ChunkerParams, Error, ErrorKind, Result, StoreWriter};
-
-/// Longest time for which a file system may give two changes the same time.
-const TICK_NS: i128 = 50_000_000;
 
 /// Bytes of a page of memory.
 const PAGE_LEN: u32 = 4096;
@@ -55,7 +52,7 @@ impl Repository {
         if disk.layers_now()? != disk.layers() {
             return Err(Error::new(ErrorKind::Locked, "its image changed while it was read: stop what writes to it, then save again"));
         }
-        let racy = disk.layers().iter().flat_map(|layer| &layer.files).any(|file| file.ctime_ns > nanoseconds(now) - TICK_NS);
+        let racy = disk.layers().iter().flat_map(|layer| &layer.files).any(|file| is_young(file.ctime_ns, now));
         Ok(DiskPart {
             name: request.name.to_owned(),
             format: request.format.to_owned(),
@@ -123,8 +120,4 @@ fn volume_part(volume: &volume::Volume) -> VolumePart {
         file_system: volume.kind.name().to_owned(),
         label: volume.label.clone(),
     }
-}
-
-fn nanoseconds(time: Timestamp) -> i128 {
-    i128::from(time.seconds) * 1_000_000_000 + i128::from(time.nanoseconds)
 }

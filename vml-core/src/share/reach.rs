@@ -8,7 +8,7 @@ use crate::recipe::{Node as RecipeNode, NodeRef, Piece, Recipe, Root, sum_nodes,
 use crate::tree::{Block, Content, NodeKind};
 use std::collections::HashSet;
 use std::sync::Arc;
-use vml_chunk::index::IndexView;
+use vml_chunk::index::{IndexView, RowBits};
 use vml_chunk::{ChunkId, ChunkStore, Error, PackKind, Result};
 
 /// As what a chunk was seen.
@@ -27,24 +27,20 @@ enum Role {
 /// Which chunks were seen.
 struct Seen {
     view: Arc<IndexView>,
-    bits: [Vec<Vec<u64>>; 4],
+    bits: [RowBits; 4],
     /// Those that the index does not have.
     others: HashSet<(Role, ChunkId)>,
 }
 
 impl Seen {
     fn new(view: Arc<IndexView>) -> Self {
-        let none = || view.segments().map(|(_, count)| vec![0; count.div_ceil(64)]).collect();
-        Self { bits: [none(), none(), none(), none()], view, others: HashSet::new() }
+        Self { bits: std::array::from_fn(|_| RowBits::new(&view)), view, others: HashSet::new() }
     }
 
     /// Whether it was not seen before.
     fn insert(&mut self, role: Role, id: &ChunkId) -> bool {
         let Some((segment, row)) = self.view.position(id) else { return self.others.insert((role, *id)) };
-        let word = &mut self.bits[role as usize][segment][row / 64];
-        let new = *word >> (row % 64) & 1 == 0;
-        *word |= 1 << (row % 64);
-        new
+        self.bits[role as usize].insert(segment, row)
     }
 }
 

@@ -51,7 +51,7 @@ pub fn scrub(
     entry.cost.stored_bytes = stats.stored_bytes;
     entry.cost.elapsed_ms = 0;
     entry.facts.retain(|fact| fact.name != SCRUBBED_FACT);
-    entry.facts.push(Fact { name: SCRUBBED_FACT.to_owned(), value: paths.len().to_string() });
+    entry.facts.push(Fact::new(SCRUBBED_FACT, paths.len().to_string()));
     // What it shares with the entry it comes from is there as long as that is.
     let new = repository.commit(store, &mut reliance, &entry, &[*id])?;
     let new = new.ok_or_else(|| Error::new(ErrorKind::Locked, "a collection took away what the entry relies on: share it again"))?;

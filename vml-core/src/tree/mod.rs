@@ -37,6 +37,7 @@ pub use lookup::{find_path, split_path};
 pub use node::{Content, Node, NodeKind, Timestamp, display_path};
 pub use restore::{RestoreOptions, Restored, restore_tree};
 pub use same::same_content;
+pub(crate) use witness::is_young;
 
 /// Deepest nesting of directories that is read or written.
 pub const DEPTH_MAX: usize = 4096;

@@ -9,7 +9,9 @@ use super::walk::node_of;
 use crate::recipe::{Piece, RecipeWriter};
 use rustix::fs::{FileType, SeekFrom, Statx};
 use rustix::io::Errno;
+use std::collections::HashMap;
 use std::fs::File;
+use std::hash::Hash;
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::Ordering;
@@ -72,7 +74,43 @@ impl LinkGroup {
     }
 }
 
+/// Files with several names, by what tells them apart, with how many names are still to come.
+pub(super) struct Links<K>(HashMap<K, (Arc<LinkGroup>, u32)>);
+
+impl<K: Eq + Hash> Links<K> {
+    pub(super) fn new() -> Self {
+        Self(HashMap::new())
+    }
+
+    /// The seat of a file that has `names_count` names; `None` when another of its names was met before, with which this one goes.
+    pub(super) fn seat(&mut self, session: &Session<'_>, key: K, names_count: u32, mut seat: Seat) -> Result<Option<Seat>> {
+        if names_count < 2 {
+            return Ok(Some(seat));
+        }
+        let Some((known, left)) = self.0.get_mut(&key) else {
+            let first = Arc::new(LinkGroup::new(seat.path()));
+            self.0.insert(key, (Arc::clone(&first), names_count - 1));
+            seat.group = Some(first);
+            return Ok(Some(seat));
+        };
+        let known = Arc::clone(known);
+        *left -= 1;
+        if *left == 0 {
+            self.0.remove(&key);
+        }
+        if let Some(result) = known.join(&seat.directory, seat.slot, &seat.name) {
+            session.settle_name(&seat.directory, seat.slot, &seat.name, result)?;
+        }
+        Ok(None)
+    }
+}
+
 impl Session<'_> {
+    /// Delivers a member as it is known.
+    pub(super) fn take_over(&self, seat: &Seat, known: Node) -> Result<()> {
+        self.settle(seat, Some(Node { link: seat.link(), ..known }))
+    }
+
     /// Delivers a member, and all names that wait for it.
     pub(super) fn settle(&self, seat: &Seat, member: Option<Node>) -> Result<()> {
         if let Some(group) = &seat.group {

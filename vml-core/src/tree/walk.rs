@@ -6,11 +6,11 @@ use super::attributes::{self, Target};
 use super::capture::{LeftOutReason, Session};
 use super::listing::ListingReader;
 use super::node::{Node, NodeKind, Timestamp};
-use super::read::{FileJob, LinkGroup, Seat};
+use super::read::{FileJob, Links, Seat};
 use super::witness::{Stamp, WitnessReader, WitnessWriter, fingerprint, is_racy};
 use crate::recipe::Recipe;
 use rustix::fs::{FileType, Statx};
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashSet};
 use std::iter::Peekable;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -36,7 +36,7 @@ pub(super) struct Walk<'s, 'a> {
     witness: WitnessWriter<'a>,
     batch: Vec<FileJob>,
     batch_len: u64,
-    links: HashMap<(u32, u32, u64), (Arc<LinkGroup>, u32)>,
+    links: Links<(u32, u32, u64)>,
     walked: Walked,
     device: (u32, u32),
 }
@@ -64,7 +64,7 @@ impl<'s, 'a> Walk<'s, 'a> {
             witness: WitnessWriter::new(session.chunker),
             batch: Vec::new(),
             batch_len: 0,
-            links: HashMap::new(),
+            links: Links::new(),
             walked: Walked { witness: Recipe::empty(), directories_count: 0, uids: BTreeSet::new(), gids: BTreeSet::new() },
             device: (0, 0),
         }
@@ -187,7 +187,7 @@ impl<'s, 'a> Walk<'s, 'a> {
                 own_prints.push(print);
             }
             let unchanged = parent.filter(|node| prints.contains(&print) && self.is_usable(node, file_type));
-            self.member(&directory, &fd, slot, name, &stat, path, unchanged)?;
+            self.member(&directory, &fd, slot, name, &stat, unchanged)?;
             slot += 1;
         }
         tally.report(self.session, &directory.path);
@@ -198,7 +198,6 @@ impl<'s, 'a> Walk<'s, 'a> {
     }
 
     /// Takes over an unchanged member, or queues a changed one to be read.
-    #[expect(clippy::too_many_arguments, reason = "what the walk knows of one member, used here only")]
     fn member(
         &mut self,
         directory: &Arc<Directory>,
@@ -206,33 +205,13 @@ impl<'s, 'a> Walk<'s, 'a> {
         slot: usize,
         name: Vec<u8>,
         stat: &Statx,
-        path: Vec<u8>,
         unchanged: Option<Node>,
     ) -> Result<()> {
-        let mut group = None;
-        if stat.stx_nlink > 1 {
-            let key = (stat.stx_dev_major, stat.stx_dev_minor, stat.stx_ino);
-            if let Some((known, left)) = self.links.get_mut(&key) {
-                let known = Arc::clone(known);
-                *left -= 1;
-                if *left == 0 {
-                    self.links.remove(&key);
-                }
-                if let Some(result) = known.join(directory, slot, &name) {
-                    self.session.settle_name(directory, slot, &name, result)?;
-                }
-                return Ok(());
-            }
-            let first = Arc::new(LinkGroup::new(path));
-            self.links.insert(key, (Arc::clone(&first), stat.stx_nlink - 1));
-            group = Some(first);
-        }
-        let seat = Seat { directory: Arc::clone(directory), slot, name, group };
+        let key = (stat.stx_dev_major, stat.stx_dev_minor, stat.stx_ino);
+        let seat = Seat { directory: Arc::clone(directory), slot, name, group: None };
+        let Some(seat) = self.links.seat(self.session, key, stat.stx_nlink, seat)? else { return Ok(()) };
         match unchanged {
-            Some(mut node) => {
-                node.link = seat.link();
-                self.session.settle(&seat, Some(node))
-            }
+            Some(node) => self.session.take_over(&seat, node),
             None => {
                 self.batch_len +=
                     if FileType::from_raw_mode(u32::from(stat.stx_mode)) == FileType::RegularFile { stat.stx_size } else { 0 };

@@ -53,8 +53,16 @@ pub(super) fn fingerprint(name: &[u8], stamp: &Stamp) -> u64 {
 
 /// Whether a file changed so shortly before `now` that it may change again unnoticed.
 pub(super) fn is_racy(stamp: &Stamp, now: Option<Timestamp>) -> bool {
-    let ns = |time: Timestamp| i128::from(time.seconds) * 1_000_000_000 + i128::from(time.nanoseconds);
-    now.is_some_and(|now| ns(stamp.ctime) > ns(now) - TICK_NS)
+    now.is_some_and(|now| is_young(nanoseconds(stamp.ctime), now))
+}
+
+/// The same of a change time in nanoseconds since 1970.
+pub(crate) fn is_young(ctime_ns: i128, now: Timestamp) -> bool {
+    ctime_ns > nanoseconds(now) - TICK_NS
+}
+
+fn nanoseconds(time: Timestamp) -> i128 {
+    i128::from(time.seconds) * 1_000_000_000 + i128::from(time.nanoseconds)
 }
 
 /// Writes a witness, directory by directory.

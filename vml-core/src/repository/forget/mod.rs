@@ -12,7 +12,7 @@ mod policy;
 pub use policy::{Calendar, Candidate, Decision, KeepPolicy, LocalTime, Reason, Within, decide};
 
 use super::forgotten::Forgotten;
-use super::{NOTES_DIR, Repository, describe};
+use super::{NOTES_DIR, Repository, describe, entry_of_note};
 use crate::entry::{EntryId, EntryKind};
 use crate::monitor::{Monitor, Problem};
 use crate::refs::RefKind;
@@ -136,8 +136,7 @@ impl Repository {
         // Somebody may have given a tag, which is not kept from pointing anywhere, since the refs were looked at.
         self.move_refs(&going, &known)?;
         for listed in self.backend.list(NOTES_DIR)? {
-            let entry = listed.name.split('-').next().and_then(|name| name.parse().ok());
-            if entry.is_some_and(|entry: EntryId| going.contains(&entry)) {
+            if entry_of_note(&listed.name).is_some_and(|entry| going.contains(&entry)) {
                 self.backend.delete(&format!("{NOTES_DIR}/{}", listed.name))?;
             }
         }

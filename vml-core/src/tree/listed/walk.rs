@@ -9,10 +9,10 @@ use crate::tree::at;
 use crate::tree::capture::{LeftOutReason, Session};
 use crate::tree::listing::ListingReader;
 use crate::tree::node::{NAME_MAX, Node, NodeKind, Timestamp};
-use crate::tree::read::{LinkGroup, Seat};
+use crate::tree::read::{Links, Seat};
 use crate::tree::walk::{Walked, listing_of, member_named};
 use crate::tree::witness::{Stamp, WitnessReader, WitnessWriter, fingerprint, is_racy};
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::sync::Arc;
 use vml_chunk::{Error, Result};
 
@@ -23,7 +23,7 @@ pub(super) struct Walk<'w, 'f, 'a> {
     now: Timestamp,
     witness: WitnessReader<'a>,
     prints: WitnessWriter<'a>,
-    links: HashMap<(u64, u64), (Arc<LinkGroup>, u32)>,
+    links: Links<(u64, u64)>,
     walked: Walked,
     next: Option<Listed>,
     last_path: Option<Vec<u8>>,
@@ -64,7 +64,7 @@ impl<'w, 'f, 'a> Walk<'w, 'f, 'a> {
             now,
             witness: WitnessReader::new(session.store, session.options.parent.map(|(_, witness)| witness)),
             prints: WitnessWriter::new(session.chunker),
-            links: HashMap::new(),
+            links: Links::new(),
             walked: Walked { witness: Recipe::empty(), directories_count: 0, uids: BTreeSet::new(), gids: BTreeSet::new() },
             next: None,
             last_path: None,
@@ -227,30 +227,10 @@ impl<'w, 'f, 'a> Walk<'w, 'f, 'a> {
 
     /// Takes over an unchanged member, or asks for a changed one.
     fn member(&mut self, directory: &Arc<Directory>, slot: usize, name: Vec<u8>, listed: Listed, same: Option<Node>) -> Result<()> {
-        let mut group = None;
-        if listed.links > 1 {
-            let key = (listed.device, listed.inode);
-            if let Some((known, left)) = self.links.get_mut(&key) {
-                let known = Arc::clone(known);
-                *left -= 1;
-                if *left == 0 {
-                    self.links.remove(&key);
-                }
-                if let Some(result) = known.join(directory, slot, &name) {
-                    self.session.settle_name(directory, slot, &name, result)?;
-                }
-                return Ok(());
-            }
-            let first = Arc::new(LinkGroup::new(listed.path.clone()));
-            self.links.insert(key, (Arc::clone(&first), listed.links - 1));
-            group = Some(first);
-        }
-        let seat = Seat { directory: Arc::clone(directory), slot, name, group };
+        let seat = Seat { directory: Arc::clone(directory), slot, name, group: None };
+        let Some(seat) = self.links.seat(self.session, (listed.device, listed.inode), listed.links, seat)? else { return Ok(()) };
         match same {
-            Some(mut node) => {
-                node.link = seat.link();
-                self.session.settle(&seat, Some(node))
-            }
+            Some(node) => self.session.take_over(&seat, node),
             None => self.fetch.want(Wanted { listed, place: Place::Member(seat) }),
         }
     }
