@@ -8,6 +8,6 @@ mod identity;
 mod owners;
 mod root;
 
-pub use identity::{facts, release_facts};
+pub use identity::{facts, facts_in, release_facts};
 pub use owners::{Owners, host_owners, owners, owners_in};
 pub use root::{DEFAULT_EXCLUDE, GuestRoot};

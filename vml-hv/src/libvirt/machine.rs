@@ -181,9 +181,8 @@ impl Machine for LibvirtMachine {
             };
             Ok(MachineDisk { name: disk.target.clone(), file: disk.file.clone().ok_or_else(missing)?, format: disk.format.clone() })
         };
-        let fact = |name: &str, value: &str| Fact { name: name.to_owned(), value: value.to_owned() };
-        let mut facts = vec![fact("machine.adapter", self.capabilities().adapter), fact("machine.kind", &domain.kind)];
-        facts.extend(domain.machine.as_ref().map(|machine| fact("machine.type", machine)));
+        let mut facts = vec![Fact::new("machine.adapter", self.capabilities().adapter), Fact::new("machine.kind", &domain.kind)];
+        facts.extend(domain.machine.as_ref().map(|machine| Fact::new("machine.type", machine)));
         Ok(Description {
             file_name: "domain.xml".to_owned(),
             disks: domain.disks.iter().filter(|disk| !disk.read_only).map(disk).collect::<Result<_>>()?,
@@ -211,13 +210,8 @@ impl Machine for LibvirtMachine {
     }
 
     fn start(&self) -> Result<()> {
-        match self.state()? {
-            MachineState::Off => self.simple(|domain| domain.create().map(|_| ())),
-            MachineState::Suspended => {
-                Err(Error::invalid("the machine is suspended: resume it, or stop it first, which gives up its memory"))
-            }
-            state => Err(Error::invalid(format!("the machine is {} already", state.name()))),
-        }
+        self.state()?.check_start()?;
+        self.simple(|domain| domain.create().map(|_| ()))
     }
 
     fn stop(&self, how: Stop) -> Result<()> {

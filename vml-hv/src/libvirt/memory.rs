@@ -21,7 +21,7 @@ use virt::domain::Domain;
 use virt::domain_snapshot::DomainSnapshot;
 use virt::sys;
 use vml_core::entry::Fact;
-use vml_core::machine::{Machine as _, MachineState, SavedMemory};
+use vml_core::machine::{LiveMemory as _, Machine as _, MachineState, SavedMemory};
 use vml_core::{Error, ErrorKind, IoResultExt as _, Result};
 
 /// The layout's name in an entry.
@@ -155,13 +155,12 @@ fn facts(machine: &LibvirtMachine, saved: &Path) -> Result<Vec<Fact>> {
     let head = Head::read(file)?;
     let domain = machine.domain(true)?;
     let (libvirt, qemu) = versions(machine)?;
-    let fact = |name: &str, value: String| Fact { name: name.to_owned(), value };
     Ok(vec![
-        fact(FACT_QEMU, dotted(qemu)),
-        fact(FACT_LIBVIRT, dotted(libvirt)),
-        fact(FACT_MACHINE, domain.machine.unwrap_or_default()),
-        fact(FACT_MIB, (domain.memory_bytes >> 20).to_string()),
-        fact(FACT_STREAM, head.format().to_owned()),
+        Fact::new(FACT_QEMU, dotted(qemu)),
+        Fact::new(FACT_LIBVIRT, dotted(libvirt)),
+        Fact::new(FACT_MACHINE, domain.machine.unwrap_or_default()),
+        Fact::new(FACT_MIB, (domain.memory_bytes >> 20).to_string()),
+        Fact::new(FACT_STREAM, head.format().to_owned()),
     ])
 }
 
@@ -193,12 +192,7 @@ pub(super) fn suspended(machine: &LibvirtMachine) -> Result<(PathBuf, SavedMemor
 }
 
 pub(super) fn put(machine: &LibvirtMachine, facts: &[Fact], write: &mut dyn FnMut(&Path) -> Result<()>) -> Result<()> {
-    if machine.state()? != MachineState::Off {
-        return Err(Error::invalid("the machine is not off"));
-    }
-    if let Some(reason) = refusal(machine, facts)? {
-        return Err(Error::new(ErrorKind::UnsupportedFormat, format!("the memory cannot be resumed here: {reason}")));
-    }
+    machine.check_put(machine.state()?, facts)?;
     let path = path(machine)?;
     let (part, spare) = (path.with_extension("vml-part"), path.with_extension("vml-spare"));
     let own = machine.call(|domain| {
@@ -225,7 +219,7 @@ fn adopt(machine: &LibvirtMachine, part: &Path, path: &Path) -> Result<()> {
 
 /// Why memory that was saved with these facts cannot be resumed here.
 pub(super) fn refusal(machine: &LibvirtMachine, facts: &[Fact]) -> Result<Option<String>> {
-    let get = |name: &str| facts.iter().find(|fact| fact.name == name).map(|fact| fact.value.as_str());
+    let get = |name: &str| Fact::find(facts, name);
     let (Some(qemu), Some(libvirt), Some(kind)) = (get(FACT_QEMU).and_then(number), get(FACT_LIBVIRT).and_then(number), get(FACT_MACHINE))
     else {
         return Ok(Some("it does not say which libvirt, QEMU and machine it was saved from".to_owned()));

@@ -7,10 +7,11 @@ use super::{memory, session};
 use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use vml_core::entry::Fact;
 use vml_core::machine::{
     Capabilities, Description, DiskSession, GuestAddress, LiveDisks, LiveMemory, Machine, MachineDisk, MachineState, SavedMemory, Stop,
+    unfit,
 };
 use vml_core::{Error, ErrorKind, IoResultExt as _, Result};
 
@@ -124,14 +125,13 @@ impl Machine for QemuMachine {
             file: image_path(&self.dir, disk),
             format: disk.format.clone(),
         };
-        let fact = |name: &str, value: &str| Fact { name: name.to_owned(), value: value.to_owned() };
         Ok(Description {
             file_name: CONFIG_FILE.to_owned(),
             bytes: saved.to_text()?.into_bytes(),
             disks: self.config.disks.iter().map(disk).collect(),
             allowed_dirs: self.config.allow_dir.clone(),
             memory_bytes: self.config.memory_mib << 20,
-            facts: vec![fact("machine.adapter", CAPABILITIES.adapter), fact("machine.type", &self.config.machine)],
+            facts: vec![Fact::new("machine.adapter", CAPABILITIES.adapter), Fact::new("machine.type", &self.config.machine)],
         })
     }
 
@@ -147,13 +147,8 @@ impl Machine for QemuMachine {
     }
 
     fn start(&self) -> Result<()> {
-        match self.state()? {
-            MachineState::Off => process::start(&self.options.program, &self.dir, &self.config, false),
-            MachineState::Suspended => {
-                Err(Error::invalid("the machine is suspended: resume it, or stop it first, which gives up its memory"))
-            }
-            state => Err(Error::invalid(format!("the machine is {} already", state.name()))),
-        }
+        self.state()?.check_start()?;
+        process::start(&self.options.program, &self.dir, &self.config, false)
     }
 
     fn stop(&self, how: Stop) -> Result<()> {
@@ -266,12 +261,7 @@ impl LiveMemory for QemuMachine {
     }
 
     fn put(&self, facts: &[Fact], write: &mut dyn FnMut(&Path) -> Result<()>) -> Result<()> {
-        if self.state()? != MachineState::Off {
-            return Err(Error::invalid("the machine is not off"));
-        }
-        if let Some(reason) = self.refusal(facts)? {
-            return Err(Error::new(ErrorKind::UnsupportedFormat, format!("the memory cannot be resumed here: {reason}")));
-        }
+        self.check_put(self.state()?, facts)?;
         let path = self.memory_path();
         process::make_run_dir(&self.dir)?;
         let part = path.with_extension("part");
@@ -305,15 +295,13 @@ impl QemuMachine {
         let facts = memory::read_facts(&path)?;
         // Asked only when it fails: to ask QEMU takes as long as to start it.
         let explain = |error: Error| match self.refusal(&facts) {
-            Ok(Some(reason)) => {
-                Error::new(ErrorKind::UnsupportedFormat, format!("the memory cannot be resumed here: {reason}")).because(error)
-            }
+            Ok(Some(reason)) => unfit(&reason).because(error),
             _ => error,
         };
         let mut config = self.config.clone();
         // The same machine as it was then, not what its name means to this QEMU.
-        if let Some(machine) = facts.iter().find(|fact| fact.name == memory::FACT_MACHINE) {
-            config.machine.clone_from(&machine.value);
+        if let Some(machine) = Fact::find(&facts, memory::FACT_MACHINE) {
+            machine.clone_into(&mut config.machine);
         }
         process::start(&self.options.program, &self.dir, &config, true).map_err(explain)?;
         let mut qmp = self.connected()?;
@@ -338,42 +326,13 @@ impl QemuMachine {
         let cpu = qmp.run("query-cpus-fast", &json!({}))?;
         let cpu = cpu.as_array().and_then(|cpus| cpus.first()).and_then(|cpu| cpu["qom-type"].as_str()).unwrap_or_default().to_owned();
         let devices: Vec<Value> = self.config.disks.iter().map(|disk| json!(disk.name)).collect();
-        let fact = |name: &str, value: String| Fact { name: name.to_owned(), value };
         Ok(vec![
-            fact(memory::FACT_QEMU, format!("{major}.{minor}.{micro}")),
-            fact(memory::FACT_MACHINE, machine),
-            fact(memory::FACT_CPU, cpu),
-            fact(memory::FACT_MIB, self.config.memory_mib.to_string()),
-            fact(memory::FACT_CPUS, self.config.cpus.to_string()),
-            fact(memory::FACT_DISKS, Value::from(devices).to_string()),
+            Fact::new(memory::FACT_QEMU, format!("{major}.{minor}.{micro}")),
+            Fact::new(memory::FACT_MACHINE, machine),
+            Fact::new(memory::FACT_CPU, cpu),
+            Fact::new(memory::FACT_MIB, self.config.memory_mib.to_string()),
+            Fact::new(memory::FACT_CPUS, self.config.cpus.to_string()),
+            Fact::new(memory::FACT_DISKS, Value::from(devices).to_string()),
         ])
-    }
-
-    /// Waits until the guest's SSH server greets.
-    ///
-    /// # Errors
-    /// `Interrupted` when it does not within `limit`, or QEMU ends.
-    pub fn wait_ssh(&self, limit: Duration) -> Result<GuestAddress> {
-        use std::io::Read;
-        let deadline = Instant::now() + limit;
-        let port = process::ssh_port(&self.dir).ok_or_else(|| Error::invalid("the machine is not running"))?;
-        loop {
-            let greeted = std::net::TcpStream::connect(("127.0.0.1", port)).and_then(|mut stream| {
-                stream.set_read_timeout(Some(Duration::from_secs(2)))?;
-                let mut begin = [0; 4];
-                stream.read_exact(&mut begin)?;
-                Ok(begin == *b"SSH-")
-            });
-            if greeted.unwrap_or(false) {
-                return Ok(GuestAddress { host: "127.0.0.1".to_owned(), ssh_port: port });
-            }
-            if Instant::now() >= deadline || process::pid(&self.dir).is_none_or(|pid| !process::is_qemu(pid)) {
-                return Err(Error::new(
-                    ErrorKind::Interrupted,
-                    format!("the guest's SSH server does not greet after {} s", limit.as_secs()),
-                ));
-            }
-            std::thread::sleep(Duration::from_millis(100));
-        }
     }
 }

@@ -153,12 +153,12 @@ pub(super) fn read_facts(path: &Path) -> Result<Vec<Fact>> {
     let path = path.with_extension("toml");
     let text = fs::read_to_string(&path).at(|| format!("cannot read {}", path.display()))?;
     let rows: Facts = toml::from_str(&text).map_err(|error| Error::corrupt(format!("{} is damaged", path.display())).because(error))?;
-    Ok(rows.facts.into_iter().map(|(name, value)| Fact { name, value }).collect())
+    Ok(rows.facts.into_iter().map(|(name, value)| Fact::new(name, value)).collect())
 }
 
 /// Why memory with these facts cannot be resumed by `program`.
 pub(super) fn refusal(program: &str, facts: &[Fact]) -> Result<Option<String>> {
-    let get = |name: &str| facts.iter().find(|fact| fact.name == name).map(|fact| fact.value.as_str());
+    let get = |name: &str| Fact::find(facts, name);
     let (Some(saved), Some(machine)) = (get(FACT_QEMU).and_then(version), get(FACT_MACHINE)) else {
         return Ok(Some("it does not say which QEMU and machine it was saved from".to_owned()));
     };

@@ -114,10 +114,9 @@ impl Machine for VmwareMachine {
         let disks = files::disks(&self.dir, &vmx)?;
         let memory_mib = vmx.get("memsize").and_then(|text| text.parse::<u64>().ok());
         let memory_bytes = memory_mib.and_then(|mib| mib.checked_mul(1 << 20));
-        let fact = |name: &str, value: &str| Fact { name: name.to_owned(), value: value.to_owned() };
-        let mut facts = vec![fact("machine.adapter", CAPABILITIES.adapter)];
-        facts.extend(vmx.get("virtualHW.version").map(|version| fact("machine.type", version)));
-        facts.extend(vmx.get("guestOS").map(|system| fact("machine.guest", system)));
+        let mut facts = vec![Fact::new("machine.adapter", CAPABILITIES.adapter)];
+        facts.extend(vmx.get("virtualHW.version").map(|version| Fact::new("machine.type", version)));
+        facts.extend(vmx.get("guestOS").map(|system| Fact::new("machine.guest", system)));
         let name = self.vmx.file_name().unwrap_or_default().to_string_lossy().into_owned();
         Ok(Description {
             file_name: if name.is_empty() { "machine.vmx".to_owned() } else { name },
@@ -138,13 +137,8 @@ impl Machine for VmwareMachine {
     }
 
     fn start(&self) -> Result<()> {
-        match self.state()? {
-            MachineState::Off => self.run("start", &["nogui"], self.options.answer_limit).map(|_| ()),
-            MachineState::Suspended => {
-                Err(Error::invalid("the machine is suspended: resume it, or stop it first, which gives up its memory"))
-            }
-            state => Err(Error::invalid(format!("the machine is {} already", state.name()))),
-        }
+        self.state()?.check_start()?;
+        self.run("start", &["nogui"], self.options.answer_limit).map(|_| ())
     }
 
     fn stop(&self, how: Stop) -> Result<()> {

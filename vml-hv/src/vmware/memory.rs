@@ -15,7 +15,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
 use vml_core::entry::Fact;
-use vml_core::machine::{Machine as _, MachineState, SavedMemory};
+use vml_core::machine::{LiveMemory as _, Machine as _, MachineState, SavedMemory};
 use vml_core::{Error, ErrorKind, IoResultExt as _, Result};
 
 /// The layout's name in an entry.
@@ -75,15 +75,14 @@ fn join(machine: &VmwareMachine, state: &Path, to: &Path) -> Result<SavedMemory>
     })();
     let [pages_len, state_len] = joined.inspect_err(|_: &Error| _ = fs::remove_file(to))?;
     let vmx = files::read(&machine.vmx)?;
-    let fact = |name: &str, value: String| Fact { name: name.to_owned(), value };
     let setting = |key: &str| vmx.get(key).unwrap_or_default().to_owned();
     Ok(SavedMemory {
         format: FORMAT.to_owned(),
         facts: vec![
-            fact(FACT_PAGES, pages_len.to_string()),
-            fact(FACT_STATE, state_len.to_string()),
-            fact(FACT_HARDWARE, setting("virtualHW.version")),
-            fact(FACT_MIB, setting("memsize")),
+            Fact::new(FACT_PAGES, pages_len.to_string()),
+            Fact::new(FACT_STATE, state_len.to_string()),
+            Fact::new(FACT_HARDWARE, setting("virtualHW.version")),
+            Fact::new(FACT_MIB, setting("memsize")),
         ],
     })
 }
@@ -132,12 +131,7 @@ pub(super) fn suspended(machine: &VmwareMachine) -> Result<(PathBuf, SavedMemory
 
 /// Makes a machine that is off a suspended one.
 pub(super) fn put(machine: &VmwareMachine, facts: &[Fact], write: &mut dyn FnMut(&Path) -> Result<()>) -> Result<()> {
-    if machine.state()? != MachineState::Off {
-        return Err(Error::invalid("the machine is not off"));
-    }
-    if let Some(reason) = refusal(machine, facts)? {
-        return Err(Error::new(ErrorKind::UnsupportedFormat, format!("the memory cannot be resumed here: {reason}")));
-    }
+    machine.check_put(machine.state()?, facts)?;
     let joined = machine.dir.join(JOINED);
     let state = machine.vmx.with_extension("vmss");
     let result = write(&joined).and_then(|()| split(&joined, facts, &state)).and_then(|()| {
@@ -152,7 +146,7 @@ pub(super) fn put(machine: &VmwareMachine, facts: &[Fact], write: &mut dyn FnMut
 /// Takes the parts of a joined memory apart again.
 fn split(joined: &Path, facts: &[Fact], state: &Path) -> Result<()> {
     let failed = || format!("cannot read {}", joined.display());
-    let len = |name: &str| get(facts, name).and_then(|text| text.parse::<u64>().ok());
+    let len = |name: &str| Fact::find(facts, name).and_then(|text| text.parse::<u64>().ok());
     let mut from = File::open(joined).at(failed)?;
     let there = from.metadata().at(failed)?.len();
     let (pages_len, state_len) = match (len(FACT_PAGES), len(FACT_STATE)) {
@@ -169,18 +163,14 @@ fn split(joined: &Path, facts: &[Fact], state: &Path) -> Result<()> {
     Ok(())
 }
 
-fn get<'f>(facts: &'f [Fact], name: &str) -> Option<&'f str> {
-    facts.iter().find(|fact| fact.name == name).map(|fact| fact.value.as_str())
-}
-
 /// Why memory with these facts does not fit this machine.
 pub(super) fn refusal(machine: &VmwareMachine, facts: &[Fact]) -> Result<Option<String>> {
-    if get(facts, FACT_STATE).is_none() || get(facts, FACT_PAGES).is_none() {
+    if Fact::find(facts, FACT_STATE).is_none() || Fact::find(facts, FACT_PAGES).is_none() {
         return Ok(Some("it was not saved from VMware".to_owned()));
     }
     let vmx = files::read(&machine.vmx)?;
     for (fact, key) in [(FACT_HARDWARE, "virtualHW.version"), (FACT_MIB, "memsize")] {
-        let (saved, here) = (get(facts, fact).unwrap_or_default(), vmx.get(key).unwrap_or_default());
+        let (saved, here) = (Fact::find(facts, fact).unwrap_or_default(), vmx.get(key).unwrap_or_default());
         if saved != here {
             return Ok(Some(format!("it was saved from a machine whose {key} is {saved:?}, and here it is {here:?}")));
         }

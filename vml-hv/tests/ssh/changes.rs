@@ -50,7 +50,7 @@ fn a_file_that_changes_while_it_is_read_is_read_again_and_then_told() {
                 std::thread::sleep(std::time::Duration::from_millis(1));
             }
         });
-        let way = server.library();
+        let way = server.by_library();
         let saved = guest.try_save(way.transport(), &[], None, &monitor);
         stop.store(true, Ordering::Relaxed);
         saved.unwrap()
@@ -63,6 +63,6 @@ fn a_file_that_changes_while_it_is_read_is_read_again_and_then_told() {
     assert!(built.len() > 3_000_000 && built[..3_000_000] == noise(5, 3_000_000));
     // The next save reads it again.
     let_files_age();
-    let saved = guest.save(server.library().transport());
+    let saved = guest.save(server.by_library().transport());
     assert_equal(guest.dir.path(), guest.build(&saved.id).path());
 }

@@ -11,11 +11,11 @@ fn a_host_whose_key_is_not_known_is_refused() {
     fs::write(server.path("known"), "").unwrap();
     let guest = Guest::new();
     guest.write("file", b"x");
-    let error = guest.try_save(server.library().transport(), &[], None, &CollectMonitor::default()).unwrap_err();
+    let error = guest.try_save(server.by_library().transport(), &[], None, &CollectMonitor::default()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::PermissionDenied);
     let text = error.to_string();
     assert!(text.contains("SHA256:") && text.contains(server.path("known").to_str().unwrap()), "{text}");
-    let error = guest.try_save(server.program().transport(), &[], None, &CollectMonitor::default()).unwrap_err();
+    let error = guest.try_save(server.by_program().transport(), &[], None, &CollectMonitor::default()).unwrap_err();
     assert!(error.to_string().contains("Host key verification failed"), "{error}");
     assert_eq!(guest.repository.refs().get(vml_core::refs::RefKind::Area, "guest").unwrap(), None);
 }
@@ -26,11 +26,11 @@ fn a_host_whose_key_has_changed_is_refused() {
     server.know(server.other_key());
     let guest = Guest::new();
     guest.write("file", b"x");
-    let error = guest.try_save(server.library().transport(), &[], None, &CollectMonitor::default()).unwrap_err();
+    let error = guest.try_save(server.by_library().transport(), &[], None, &CollectMonitor::default()).unwrap_err();
     let text = error.to_string();
     assert!(error.kind() == ErrorKind::PermissionDenied && text.contains("is not the one in") && text.contains("SHA256:"), "{text}");
     assert!(text.contains(server.path("known").to_str().unwrap()), "{text}");
-    assert!(guest.try_save(server.program().transport(), &[], None, &CollectMonitor::default()).is_err());
+    assert!(guest.try_save(server.by_program().transport(), &[], None, &CollectMonitor::default()).is_err());
 }
 
 #[test]
@@ -41,10 +41,10 @@ fn a_host_can_be_known_by_another_name() {
     fs::write(server.path("known"), format!("machine {key}")).unwrap();
     let guest = Guest::new();
     guest.write("file", b"x");
-    for way in [server.library_as(Some("machine")), server.program_as(Some("machine"))] {
+    for way in [server.by_library_as(Some("machine")), server.by_program_as(Some("machine"))] {
         guest.save(way.transport());
     }
-    let other = server.library_as(Some("other"));
+    let other = server.by_library_as(Some("other"));
     let error = guest.try_save(other.transport(), &[], None, &CollectMonitor::default()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::PermissionDenied);
 }
@@ -54,7 +54,7 @@ fn a_key_that_is_not_accepted_is_named() {
     let Some(server) = Server::start("a_key_that_is_not_accepted") else { return };
     fs::write(server.path("authorized"), "").unwrap();
     let guest = Guest::new();
-    let error = guest.try_save(server.library().transport(), &[], None, &CollectMonitor::default()).unwrap_err();
+    let error = guest.try_save(server.by_library().transport(), &[], None, &CollectMonitor::default()).unwrap_err();
     let text = error.to_string();
     assert!(error.kind() == ErrorKind::PermissionDenied && text.contains(server.path("user").to_str().unwrap()), "{text}");
 }

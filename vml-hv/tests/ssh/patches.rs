@@ -59,7 +59,7 @@ fn a_guest_becomes_what_was_saved() {
 #[test]
 fn accounts_are_merged_and_what_nobody_chose_stays() {
     let Some(server) = Server::start("accounts_are_merged") else { return };
-    let way = server.library();
+    let way = server.by_library();
     let guest = Guest::new();
     guest.write("etc/passwd", b"root:x:0:0::/root:/bin/sh\nann:x:1000:1000::/home/ann:/bin/sh\n");
     guest.write("etc/shadow", b"root:saved:1::::::\nann:ann:1::::::\n");

@@ -26,7 +26,7 @@ fn chosen_directories_are_saved_with_those_above_and_nothing_else() {
     guest.furnish();
     guest.write("usr/share/doc", b"not asked for");
     fs::remove_file(guest.path("usr/local/third-name")).unwrap();
-    let way = server.library();
+    let way = server.by_library();
     let monitor = CollectMonitor::default();
     let saved = guest.try_save(way.transport(), &["usr/local", "etc", "opt"], None, &monitor).unwrap();
     let subjects: Vec<String> = monitor.problems().into_iter().map(|problem| problem.subject).collect();
@@ -88,7 +88,7 @@ fn a_base_saved_elsewhere_spares_what_agrees_with_it() {
     let_files_age();
     overwrite_unseen(&guest.path("usr/local/bin/tool"), 77);
     guest.write("etc/new", b"new");
-    let way = server.library();
+    let way = server.by_library();
     let monitor = CollectMonitor::default();
     let saved = guest.try_save(way.transport(), &[], Some(base), &monitor).unwrap();
     assert_eq!((monitor.problems(), saved.entry.tree().unwrap().stats.read_files_count), (Vec::new(), 2));

@@ -48,12 +48,12 @@ impl Server {
         SshAddress { user: Some("root".to_owned()), host: "127.0.0.1".to_owned(), port: Some(self.port()) }
     }
 
-    pub fn library(&self) -> Way {
-        self.library_as(None)
+    pub fn by_library(&self) -> Way {
+        self.by_library_as(None)
     }
 
     /// Known by another name.
-    pub fn library_as(&self, host_key_alias: Option<&str>) -> Way {
+    pub fn by_library_as(&self, host_key_alias: Option<&str>) -> Way {
         Way::Library(LibraryTransport::new(LibraryOptions {
             address: self.address(),
             host_key_alias: host_key_alias.map(str::to_owned),
@@ -64,11 +64,11 @@ impl Server {
         }))
     }
 
-    pub fn program(&self) -> Way {
-        self.program_as(None)
+    pub fn by_program(&self) -> Way {
+        self.by_program_as(None)
     }
 
-    pub fn program_as(&self, host_key_alias: Option<&str>) -> Way {
+    pub fn by_program_as(&self, host_key_alias: Option<&str>) -> Way {
         Way::Program(ProgramTransport::new(ProgramOptions {
             program: PathBuf::from("ssh"),
             address: self.address(),
@@ -80,6 +80,6 @@ impl Server {
     }
 
     pub fn ways(&self) -> [Way; 2] {
-        [self.library(), self.program()]
+        [self.by_library(), self.by_program()]
     }
 }

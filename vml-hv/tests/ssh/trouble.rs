@@ -36,7 +36,7 @@ fn a_server_that_is_killed_in_the_middle_leaves_no_entry() {
 #[test]
 fn a_guest_that_is_not_there_is_an_error() {
     let Some(server) = Server::start("a_guest_that_is_not_there") else { return };
-    let (library, program) = (server.library(), server.program());
+    let (library, program) = (server.by_library(), server.by_program());
     drop(server);
     let guest = Guest::new();
     for way in [library, program] {
@@ -50,7 +50,7 @@ fn a_root_that_is_not_there_is_an_error() {
     let Some(server) = Server::start("a_root_that_is_not_there") else { return };
     let guest = Guest::new();
     std::fs::remove_dir(guest.dir.path()).unwrap();
-    let error = guest.try_save(server.library().transport(), &[], None, &CollectMonitor::default()).unwrap_err();
+    let error = guest.try_save(server.by_library().transport(), &[], None, &CollectMonitor::default()).unwrap_err();
     assert!(error.kind() == ErrorKind::Interrupted && error.to_string().contains("cd: "), "{error:?}");
     std::fs::create_dir(guest.dir.path()).unwrap();
 }
