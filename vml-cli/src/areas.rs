@@ -97,7 +97,8 @@ fn yes() -> bool {
     true
 }
 
-fn folder(name: &str) -> Result<PathBuf> {
+/// The folder of an area, for what belongs to it on this host.
+pub fn folder(name: &str) -> Result<PathBuf> {
     check_name("area", name)?;
     Ok(settings::home()?.join("areas").join(name))
 }
@@ -161,11 +162,6 @@ pub fn list() -> Result<Vec<(String, Result<Area>)>> {
     let mut names: Vec<String> = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();
     names.sort_unstable();
     Ok(names.into_iter().map(|name| (name.clone(), get(&name))).collect())
-}
-
-/// The folder of an area, for what belongs to it on this host.
-pub fn folder_of(name: &str) -> Result<PathBuf> {
-    folder(name)
 }
 
 /// Keeps other commands away from an area's machine for as long as the file lives.

@@ -5,7 +5,7 @@ use clap_complete::Shell;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-#[derive(Debug, ClapArgs)]
+#[derive(Debug, Default, ClapArgs)]
 #[command(after_help = "\
 Files that are as the area's latest entry has them are not read.
 
@@ -151,7 +151,7 @@ pub struct PathArgs {
     pub inside: InsideArgs,
 }
 
-#[derive(Debug, ClapArgs)]
+#[derive(Debug, Default, ClapArgs)]
 #[command(after_help = "\
 A tree becomes the directory's contents, each disk an image DIR/NAME.qcow2 or DIR/NAME.raw. Only root can give files to other owners; others build them as their own.
 

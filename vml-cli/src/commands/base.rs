@@ -1,6 +1,7 @@
 //! `vml base add|list|rm`
 
 use super::save::{self, What};
+use super::trees::TreeFrom;
 use super::{Context, Outcome, disks as save_disks};
 use crate::args::{BaseAddArgs, BaseCommand, BaseRmArgs};
 use crate::bases;
@@ -26,7 +27,7 @@ fn add(context: &Context, args: &BaseAddArgs) -> Result<Outcome> {
     let disks = args.disks.disks.iter().map(DiskImage::located).collect::<Result<Vec<_>>>()?;
     let what = What {
         kind: EntryKind::Base { name: name.to_owned(), version: version.to_owned() },
-        tree: args.tree.tree.as_deref(),
+        tree: args.tree.tree.as_deref().map(TreeFrom::Local),
         disks: &disks,
         allow_dir: &args.disks.allow_dir,
         machine: args.disks.machine.as_deref().map(save_disks::machine).transpose()?,
@@ -39,7 +40,6 @@ fn add(context: &Context, args: &BaseAddArgs) -> Result<Outcome> {
         tags: &[],
         dry_run: false,
         in_use: false,
-        traffic: None,
         is_step: false,
     };
     let outcome = save::save(context, what)?;

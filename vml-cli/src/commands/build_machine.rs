@@ -7,7 +7,7 @@ use crate::args::BuildArgs;
 use crate::guests::{self, Patch, SshConfig};
 use crate::images::DiskImage;
 use crate::machines::{self, libvirt};
-use crate::output::{complain, human};
+use crate::output::{complain, human, json};
 use crate::settings;
 use anyhow::{Context as _, Result, bail};
 use serde_json::json;
@@ -47,11 +47,11 @@ pub fn run(context: &Context, args: &BuildArgs, name: &str) -> Result<Outcome> {
     if context.json() {
         crate::output::value(&json!({
             "area": name,
-            "description": crate::output::json::host_path(&areas::path(name)?),
+            "description": json::host_path(&areas::path(name)?),
             "disks": build::disks_json(&made.disks),
             "memory": made.memory,
             "state": state.name(),
-            "address": address.as_ref().map(|address| json!({ "host": address.host, "ssh_port": address.ssh_port })),
+            "address": json::address(address.as_ref()),
             "elapsed_ms": elapsed_ms,
             "notices": made.disks.notices,
         }))?;
@@ -79,7 +79,7 @@ pub fn make(context: &Context, args: &BuildArgs, name: &str) -> Result<Made> {
     if areas::path(name)?.exists() {
         bail!(Error::new(ErrorKind::AlreadyExists, format!("there is an area {name:?} on this host already: give another name")));
     }
-    let dir = args.dir.clone().map_or_else(|| Ok(areas::folder_of(name)?.join(FOLDER)), Ok::<_, anyhow::Error>)?;
+    let dir = args.dir.clone().map_or_else(|| Ok(areas::folder(name)?.join(FOLDER)), Ok::<_, anyhow::Error>)?;
     if has_members(&dir) {
         bail!(Error::new(ErrorKind::AlreadyExists, format!("{} is not empty", dir.display())));
     }
@@ -216,9 +216,7 @@ impl Make<'_> {
     fn patch(&self, area: &Area) -> Result<()> {
         let machine = machines::need(area)?;
         machine.start()?;
-        let address = machine.address()?.ok_or_else(|| Error::invalid("the machine has no address"))?;
-        let config = self.ssh.as_deref().map(|ssh| ssh.at(&address)).transpose()?.unwrap_or_default();
-        let guest = guests::source(&config, true, false)?;
+        let guest = guests::source(&machines::login(area, machine.as_ref())?, area.default_exclude, area.one_file_system)?;
         let deadline = Instant::now() + BOOT_LIMIT;
         // It boots; a key that is refused stays refused.
         while let Err(error) = guest.identify() {
@@ -240,22 +238,21 @@ impl Make<'_> {
 
     fn put_memory(&self, area: &Area, memory: &MemoryPart) -> Result<bool> {
         let machine = machines::need(area)?;
-        let hint = "; --no-memory builds the machine without it, to start from its disks";
-        let refused = |why: String| Error::new(ErrorKind::UnsupportedFormat, format!("the saved memory cannot be used here: {why}{hint}"));
-        let Some(ability) = machine.live_memory() else { bail!(refused("this kind of machine has no memory to put back".to_owned())) };
-        if let Some(why) = ability.refusal(&memory.facts)? {
-            bail!(refused(why));
-        }
+        let hint = "the saved memory cannot be used here; --no-memory builds the machine without it, to start from its disks";
+        let Some(ability) = machine.live_memory() else {
+            return Err(Error::new(ErrorKind::UnsupportedFormat, "this kind of machine has no memory to put back")).context(hint);
+        };
         let progress = self.context.progress();
         let store = self.repository.store(&progress)?;
-        ability.put(&memory.facts, &mut |path| {
+        let put = ability.put(&memory.facts, &mut |path| {
             let len = memory.recipe.len;
             progress.expect(Task::Restore, len);
             let target = RawTarget::create(path, len, true)?;
             restore_disk(store, &memory.recipe, std::iter::once(0..len), &target, self.context.options().threads, &progress)?;
             target.finish()
-        })?;
+        });
         progress.finish();
+        put.context(hint)?;
         Ok(true)
     }
 }

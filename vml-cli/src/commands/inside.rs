@@ -49,18 +49,12 @@ fn with_disk_tree<T>(
 /// What the first disk that has a guest on it says about that; nothing where there is none that can be read.
 pub fn learn(store: &dyn GetChunk, parts: &[Part]) -> Vec<Fact> {
     let disks = parts.iter().filter_map(|part| if let Part::Disk(disk) = part { Some(disk) } else { None });
-    let facts = disks.map(|disk| with_disk_tree(store, disk, None, |inside| Ok(identity(inside))).unwrap_or_default());
+    let facts = disks.map(|disk| with_disk_tree(store, disk, None, |inside| Ok(identify(inside))).unwrap_or_default());
     facts.into_iter().find(|facts| !facts.is_empty()).unwrap_or_default()
 }
 
-fn identity(inside: &Inside<'_>) -> Vec<Fact> {
-    let read = |path: &[u8]| small_file(inside.store, &inside.root, path);
-    let release = read(b"etc/os-release").or_else(|| read(b"usr/lib/os-release")).unwrap_or_default();
-    let name = read(b"etc/hostname").map(|bytes| String::from_utf8_lossy(&bytes).trim().to_owned());
-    let mut facts = guest::release_facts(&release, name, None);
-    let cernvm = read(b"etc/cernvm-release").map(|bytes| String::from_utf8_lossy(&bytes).trim().chars().take(200).collect());
-    facts.extend(cernvm.map(|value| Fact { name: "guest.cernvm".to_owned(), value }));
-    facts
+fn identify(inside: &Inside<'_>) -> Vec<Fact> {
+    guest::facts_in(&|path| small_file(inside.store, &inside.root, path.as_bytes()), None)
 }
 
 /// The disk that is meant.

@@ -34,7 +34,7 @@ pub fn tell_cleaning(name: &str, machine: &dyn Machine) -> Result<()> {
         complain(format_args!("vml: {name}: {told}"));
     }
     // The memory of a save that was killed.
-    for file in fs::read_dir(areas::folder_of(name)?).into_iter().flatten().flatten() {
+    for file in fs::read_dir(areas::folder(name)?).into_iter().flatten().flatten() {
         if file.file_name().to_string_lossy().starts_with("memory-") {
             _ = fs::remove_file(file.path());
         }
@@ -85,8 +85,7 @@ pub fn status(context: &Context, args: &AreaStatusArgs) -> Result<Outcome> {
 fn tell(context: &Context, area: &Area, machine: &dyn Machine) -> Result<()> {
     let (state, address) = (machine.state()?, machine.address()?);
     if context.json() {
-        let address = address.as_ref().map(|address| json!({ "host": address.host, "ssh_port": address.ssh_port }));
-        let adapter = machine.capabilities().adapter;
+        let (adapter, address) = (machine.capabilities().adapter, crate::output::json::address(address.as_ref()));
         crate::output::value(&json!({ "area": area.name, "adapter": adapter, "state": state.name(), "address": address }))?;
     }
     let address = address.map(|address| format!("  ssh -p {} {}", address.ssh_port, address.host)).unwrap_or_default();

@@ -21,12 +21,12 @@ mod patch_guest;
 mod receive;
 mod restore;
 mod save;
-mod save_guest;
 mod save_machine;
 mod share;
 mod share_file;
 mod stats;
 mod switch;
+mod trees;
 mod tune;
 
 use crate::args::{Args, Command, Global};

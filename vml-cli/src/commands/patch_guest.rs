@@ -13,12 +13,10 @@ use vml_hv::ssh::PatchPlan;
 
 pub fn run(context: &Context, args: &AreaPatchArgs) -> Result<Outcome> {
     let area = areas::get(&args.name)?;
-    let ssh = area.ssh.as_ref().ok_or_else(|| Error::invalid(format!("the area {} has no guest that is reached over SSH", area.name)))?;
-    let address = machines::open(&area)?.map(|machine| machine.address()).transpose()?;
-    let ssh = match address {
-        Some(None) => return Err(Error::invalid(format!("the machine of {} does not run", area.name)).into()),
-        Some(Some(address)) => &ssh.at(&address)?,
-        None => ssh,
+    let ssh = match (machines::open(&area)?, &area.ssh) {
+        (Some(machine), _) => &machines::login(&area, machine.as_ref())?,
+        (None, Some(ssh)) => ssh,
+        (None, None) => return Err(Error::invalid(format!("the area {} has no guest that is reached over SSH", area.name)).into()),
     };
     let guest = guests::source(ssh, area.default_exclude, area.one_file_system)?;
     let repository = context.repository()?;

@@ -1,11 +1,12 @@
 //! `vml save`, and what `vml base add` shares with it.
 
-use super::{Context, Outcome, disks, inside, save_guest, save_machine};
+use super::trees::{Tree, TreeFrom};
+use super::{Context, Outcome, disks, inside, save_machine};
 use crate::areas::{self, Area};
 use crate::args::SaveArgs;
 use crate::images::DiskImage;
 use crate::output::{human, json};
-use crate::settings;
+use crate::{guests, settings};
 use anyhow::{Context as _, Result};
 use serde_json::json;
 use std::fs;
@@ -15,15 +16,14 @@ use std::time::Instant;
 use vml_core::entry::{BaseRef, DiskPart, EntryId, EntryKind, Fact, MachinePart};
 use vml_core::machine::LiveDisk;
 use vml_core::refs::{RefKind, split_base};
-use vml_core::repository::{SaveDisk, SaveMemory, SaveRequest, SaveTree, Saved, TreePlace};
-use vml_core::tree::Exclude;
+use vml_core::repository::{SaveDisk, SaveMemory, SaveRequest, SaveTree, Saved};
 use vml_core::{DiscardBackend, Error, Repository};
-use vml_hv::guest::{self, DEFAULT_EXCLUDE, GuestRoot};
+use vml_hv::ssh::Traffic;
 
 /// What to save, from an area's description or a base's arguments.
 pub struct What<'a> {
     pub kind: EntryKind,
-    pub tree: Option<&'a Path>,
+    pub tree: Option<TreeFrom<'a>>,
     pub disks: &'a [DiskImage],
     pub allow_dir: &'a [PathBuf],
     pub machine: Option<MachinePart>,
@@ -38,8 +38,6 @@ pub struct What<'a> {
     pub dry_run: bool,
     /// Whether images that somebody writes to are saved all the same.
     pub in_use: bool,
-    /// Bytes that came over SSH, and that went there.
-    pub traffic: Option<(u64, u64)>,
     /// Whether it is a step of another command, which prints the JSON.
     pub is_step: bool,
 }
@@ -63,7 +61,8 @@ pub fn run(context: &Context, args: &SaveArgs) -> Result<Outcome> {
         return save_machine::run(context, args, &area);
     }
     if let (Some(ssh), None | Some("tree")) = (&area.ssh, args.mode.as_deref()) {
-        return save_guest::run(context, args, &area, ssh);
+        let guest = guests::source(ssh, area.default_exclude, area.one_file_system)?;
+        return save(context, What { tree: Some(TreeFrom::Guest(&guest)), ..what(&area, args, None) });
     }
     if let Some(mode) = &args.mode {
         let message = format!("--mode {mode} is for areas that are machines; {} is {}, and saved as that", area.name, area.place());
@@ -77,7 +76,7 @@ pub fn run(context: &Context, args: &SaveArgs) -> Result<Outcome> {
 pub fn what<'a>(area: &'a Area, args: &'a SaveArgs, machine: Option<MachinePart>) -> What<'a> {
     What {
         kind: EntryKind::State { area: area.name.clone() },
-        tree: area.tree.as_deref(),
+        tree: area.tree.as_deref().map(TreeFrom::Local),
         disks: &area.disks,
         allow_dir: &area.allow_dir,
         machine,
@@ -90,7 +89,6 @@ pub fn what<'a>(area: &'a Area, args: &'a SaveArgs, machine: Option<MachinePart>
         tags: &args.tag,
         dry_run: args.dry_run,
         in_use: args.in_use,
-        traffic: None,
         is_step: false,
     }
 }
@@ -110,17 +108,14 @@ pub fn store(context: &Context, mut what: What<'_>) -> Result<(EntryId, Outcome)
         repository = Repository::open(Arc::new(DiscardBackend::new(Arc::clone(repository.backend()))), context.options())?;
     }
     let base = what.base.map(|name| find_base(&repository, name)).transpose()?;
-    let tree = what.tree.map(|tree| prepare_tree(context, what, tree)).transpose()?;
+    let tree = what.tree.map(|tree| Tree::open(context, what, tree)).transpose()?;
     let open = if live.disks.is_empty() { disks::open(what)? } else { disks::OpenDisks::default() };
-    let mut facts = vec![
-        Fact { name: "host.name".to_owned(), value: settings::host() },
-        Fact { name: "vml.version".to_owned(), value: env!("CARGO_PKG_VERSION").to_owned() },
-    ];
+    let mut facts = vec![Fact::new("host.name", settings::host()), Fact::new("vml.version", env!("CARGO_PKG_VERSION"))];
     let place = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_owned()).display().to_string();
-    if let Some(path) = what.tree {
-        facts.insert(1, Fact { name: "host.path".to_owned(), value: place(path) });
+    if let Some(TreeFrom::Local(path)) = what.tree {
+        facts.insert(1, Fact::new("host.path", place(path)));
     }
-    facts.extend(what.disks.iter().map(|disk| Fact { name: format!("host.disk.{}", disk.name), value: place(&disk.file) }));
+    facts.extend(what.disks.iter().map(|disk| Fact::new(format!("host.disk.{}", disk.name), place(&disk.file))));
     facts.extend(tree.iter().flat_map(|tree| tree.facts.clone()));
     facts.extend(live.facts);
     let live_disks = live.disks.iter().map(|disk| SaveDisk {
@@ -134,7 +129,7 @@ pub fn store(context: &Context, mut what: What<'_>) -> Result<(EntryId, Outcome)
     let request = SaveRequest {
         kind: what.kind.clone(),
         tree: tree.as_ref().map(|tree| SaveTree {
-            place: TreePlace::Local(tree.path),
+            place: tree.place(),
             exclude: &tree.exclude,
             one_file_system: what.one_file_system,
             users: &tree.owners.users,
@@ -158,7 +153,7 @@ pub fn store(context: &Context, mut what: What<'_>) -> Result<(EntryId, Outcome)
     progress.finish();
     let saved = saved.with_context(|| match (&what.kind, what.tree) {
         (EntryKind::Base { name, version }, _) => format!("cannot save the base {name}@{version}"),
-        (_, Some(tree)) => format!("cannot save {}", tree.display()),
+        (_, Some(tree)) => format!("cannot save {}", tree.shown()),
         (EntryKind::State { area }, None) => format!("cannot save the disks of {area}"),
     })?;
     let elapsed_ms = settings::elapsed_ms(started);
@@ -166,54 +161,14 @@ pub fn store(context: &Context, mut what: What<'_>) -> Result<(EntryId, Outcome)
     Ok((saved.id, Outcome::of(saved.problems_count)))
 }
 
-/// A tree to save, and what is known of it beforehand.
-struct Tree<'a> {
-    path: &'a Path,
-    exclude: Exclude,
-    owners: guest::Owners,
-    facts: Vec<Fact>,
-}
-
-fn prepare_tree<'a>(context: &Context, what: &What<'_>, path: &'a Path) -> Result<Tree<'a>> {
-    let root = GuestRoot::open(path).context("cannot read the tree to save")?;
-    let is_guest = root.is_guest();
-    let mut patterns: Vec<String> = what.exclude.to_vec();
-    if is_guest && what.default_exclude {
-        patterns.extend(DEFAULT_EXCLUDE.map(str::to_owned));
-    }
-    patterns.extend(own_repository(context, path)?);
-    let owners = if is_guest { guest::owners(&root) } else { guest::host_owners().unwrap_or_default() };
-    let facts = if is_guest { guest::facts(&root) } else { Vec::new() };
-    Ok(Tree { path, exclude: Exclude::new(&patterns)?, owners, facts })
-}
-
-/// A pattern for the repository, if it is inside the tree: saved into itself it would grow with every entry.
-fn own_repository(context: &Context, tree: &Path) -> Result<Option<String>> {
-    let (Ok(repository), Ok(tree)) = (fs::canonicalize(context.repository_path()?), fs::canonicalize(tree)) else { return Ok(None) };
-    let Ok(inside) = repository.strip_prefix(&tree) else { return Ok(None) };
-    let Some(inside) = inside.to_str().filter(|path| !path.is_empty()) else {
-        let message = format!("the repository {} would be saved into itself: keep it outside the tree", repository.display());
-        return Err(Error::invalid(message).into());
-    };
-    let mut pattern = String::from("/");
-    for letter in inside.chars() {
-        if matches!(letter, '*' | '?' | '[' | ']' | '{' | '}' | '!' | '\\') {
-            pattern.push('\\');
-        }
-        pattern.push(letter);
-    }
-    pattern.push_str("/*");
-    Ok(Some(pattern))
-}
-
-pub(super) fn find_base(repository: &Repository, text: &str) -> Result<BaseRef> {
+fn find_base(repository: &Repository, text: &str) -> Result<BaseRef> {
     let (name, version) = split_base(text)?;
     let entry = repository.refs().get(RefKind::Base, text)?;
     let entry = entry.ok_or_else(|| Error::not_found(format!("there is no base {text:?} in the repository")))?;
     Ok(BaseRef { name: name.to_owned(), version: version.to_owned(), entry })
 }
 
-pub(super) fn print(
+fn print(
     context: &Context,
     what: &What<'_>,
     saved: &Saved,
@@ -225,6 +180,7 @@ pub(super) fn print(
     // Of a base that was given another face only what was saved now.
     let tree = saved.entry.tree().filter(|_| what.tree.is_some());
     let disks: Vec<&DiskPart> = saved.entry.disks().filter(|disk| what.disks.iter().any(|saved| saved.name == disk.name)).collect();
+    let traffic = if let Some(TreeFrom::Guest(guest)) = what.tree { Some(guest.transport.traffic()) } else { None };
     if context.json() && what.is_step {
         return Ok(());
     }
@@ -248,8 +204,8 @@ pub(super) fn print(
             "new_chunks": cost.new_chunks,
             "new_bytes": cost.new_bytes,
             "stored_bytes": cost.stored_bytes,
-            "received_bytes": what.traffic.map(|(received, _)| received),
-            "sent_bytes": what.traffic.map(|(_, sent)| sent),
+            "received_bytes": traffic.map(Traffic::received),
+            "sent_bytes": traffic.map(Traffic::sent),
             "elapsed_ms": elapsed_ms,
             "left_out": left_out.iter().map(json::left_out).collect::<Vec<_>>(),
             "left_out_more": more,
@@ -286,6 +242,10 @@ pub(super) fn print(
     ))?;
     if saved.problems_count > 0 {
         context.say(format_args!("with {}, named above", human::counted(saved.problems_count, "problem")))?;
+    }
+    if let Some((traffic, from)) = traffic.zip(what.tree) {
+        let (received, sent) = (human::size(traffic.received()), human::size(traffic.sent()));
+        context.say(format_args!("{received} came from {}, {sent} went there", from.shown()))?;
     }
     Ok(())
 }

@@ -3,12 +3,13 @@
 //! ```text
 //! running    disk: the disks of one moment, of which only what changed since the latest entry is read    full: its memory of that moment too
 //! suspended  disk: its images                                                                         full: the memory on disk too
-//! off        disk: its images                  tree: directories of its guest, over SSH, while it runs
-//! running    tree: the files of its guest, over SSH
+//! off        disk: its images
+//! running    tree: directories of its guest, over SSH
 //! ```
 
-use super::save::{self, Live};
-use super::{Context, Outcome, machine::tell_cleaning, save_guest};
+use super::save::{self, Live, What};
+use super::trees::TreeFrom;
+use super::{Context, Outcome, machine::tell_cleaning};
 use crate::areas::{self, Area};
 use crate::args::SaveArgs;
 use crate::images::DiskImage;
@@ -16,8 +17,8 @@ use crate::output::complain;
 use crate::{guests, machines};
 use anyhow::{Context as _, Result, bail};
 use std::path::Path;
-use vml_core::entry::{EntryId, MachinePart};
-use vml_core::machine::{Capabilities, Description, DiskSession, LiveDisks, Machine, MachineState, SavedMemory};
+use vml_core::entry::EntryId;
+use vml_core::machine::{Description, DiskSession, LiveDisks, LiveMemory, Machine, MachineState, SavedMemory};
 use vml_core::refs::RefKind;
 use vml_core::repository::SaveMemory;
 use vml_core::{Error, ErrorKind};
@@ -52,7 +53,7 @@ pub fn save(context: &Context, args: &SaveArgs, area: &Area, machine: &dyn Machi
         MachineState::Running | MachineState::Paused if full => saving.with_memory(),
         MachineState::Running | MachineState::Paused => {
             let latest = saving.latest()?;
-            let session = saving.disks_ability()?.begin(latest.map(|id| id.to_string()).as_deref())?;
+            let session = begin(saving.disks_ability()?, latest)?;
             saving.session(session, latest, None)
         }
     }
@@ -60,19 +61,9 @@ pub fn save(context: &Context, args: &SaveArgs, area: &Area, machine: &dyn Machi
 
 /// Saves the directories of a machine's guest over SSH, and its description.
 fn tree(context: &Context, args: &SaveArgs, area: &Area, machine: &dyn Machine, is_step: bool) -> Result<(EntryId, Outcome)> {
-    let Some(ssh) = &area.ssh else {
-        let message =
-            format!("{} does not say how to log in to its guest: its description needs a table ssh, see `vml area add --ssh`", area.name);
-        bail!(Error::invalid(message));
-    };
-    let state = machine.state()?;
-    if state != MachineState::Running {
-        bail!(Error::invalid(format!("the guest of {} cannot be reached: its machine is {}", area.name, state.name())));
-    }
-    // A hypervisor that does not know leaves it to what was written down.
-    let ssh = machine.address()?.map_or_else(|| Ok((**ssh).clone()), |address| ssh.at(&address))?;
-    let guest = guests::source(&ssh, area.default_exclude, area.one_file_system)?;
-    save_guest::save(context, args, area, &guest, Some(machines::part(&machine.describe()?)), is_step)
+    let guest = guests::source(&machines::login(area, machine)?, area.default_exclude, area.one_file_system)?;
+    let part = machines::part(&machine.describe()?);
+    save::store(context, What { tree: Some(TreeFrom::Guest(&guest)), is_step, ..save::what(area, args, Some(part)) })
 }
 
 struct Saving<'a> {
@@ -85,17 +76,15 @@ struct Saving<'a> {
 }
 
 impl<'a> Saving<'a> {
-    fn capabilities(&self) -> Capabilities {
-        self.machine.capabilities()
-    }
-
     fn disks_ability(&self) -> Result<&'a dyn LiveDisks> {
-        let message = || format!("{} cannot show the disks of a machine that runs: stop or suspend it first", self.capabilities().adapter);
+        let adapter = self.machine.capabilities().adapter;
+        let message = || format!("{adapter} cannot show the disks of a machine that runs: stop or suspend it first");
         Ok(self.machine.live_disks().ok_or_else(|| Error::new(ErrorKind::UnsupportedFormat, message()))?)
     }
 
-    fn memory_ability(&self) -> Result<&'a dyn vml_core::machine::LiveMemory> {
-        let message = || format!("{} cannot save a machine's memory: --mode disk leaves it out", self.capabilities().adapter);
+    fn memory_ability(&self) -> Result<&'a dyn LiveMemory> {
+        let adapter = self.machine.capabilities().adapter;
+        let message = || format!("{adapter} cannot save a machine's memory: --mode disk leaves it out");
         Ok(self.machine.live_memory().ok_or_else(|| Error::new(ErrorKind::UnsupportedFormat, message()))?)
     }
 
@@ -103,8 +92,11 @@ impl<'a> Saving<'a> {
         Ok(self.context.repository()?.refs().get(RefKind::Area, &self.area.name)?)
     }
 
-    fn part(&self) -> MachinePart {
-        machines::part(self.description)
+    fn store(&self, images: &[DiskImage], live: Live<'_>) -> Result<(EntryId, Outcome)> {
+        let what = save::what(self.area, self.args, Some(machines::part(self.description)));
+        let facts = self.description.facts.clone();
+        let allow_dir = &self.description.allowed_dirs;
+        save::store(self.context, What { disks: images, allow_dir, live: Live { facts, ..live }, is_step: self.is_step, ..what })
     }
 
     /// Saves the images of a machine that does not run.
@@ -112,22 +104,17 @@ impl<'a> Saving<'a> {
         let images = machines::images(self.description);
         let open = memory.map(|(path, _)| memory_image(path).open(&[])).transpose()?;
         let memory = memory.zip(open.as_deref()).map(|((_, saved), file)| SaveMemory { format: &saved.format, file, facts: &saved.facts });
-        let mut what = save::what(self.area, self.args, Some(self.part()));
-        (what.disks, what.allow_dir) = (&images, &self.description.allowed_dirs);
-        what.live = Live { memory, facts: self.description.facts.clone(), ..Live::default() };
-        what.is_step = self.is_step;
-        save::store(self.context, what)
+        self.store(&images, Live { memory, ..Live::default() })
     }
 
     /// Saves a running machine's memory and the disks of the same moment.
     fn with_memory(&self) -> Result<(EntryId, Outcome)> {
         let (memory, disks) = (self.memory_ability()?, self.disks_ability()?);
         let latest = self.latest()?;
-        let file =
-            tempfile::Builder::new().prefix("memory-").tempfile_in(areas::folder_of(&self.area.name)?).context("cannot keep memory")?;
+        let file = tempfile::Builder::new().prefix("memory-").tempfile_in(areas::folder(&self.area.name)?).context("cannot keep memory")?;
         let mut session = None;
         let saved = memory.save(file.path(), &mut || {
-            session = Some(disks.begin(latest.map(|id| id.to_string()).as_deref())?);
+            session = Some(begin(disks, latest)?);
             Ok(())
         });
         let (saved, session) = match (saved, session) {
@@ -148,11 +135,7 @@ impl<'a> Saving<'a> {
         memory: Option<SaveMemory<'_>>,
     ) -> Result<(EntryId, Outcome)> {
         let images = machines::images(self.description);
-        let mut what = save::what(self.area, self.args, Some(self.part()));
-        what.disks = &images;
-        what.live = Live { disks: session.disks(), since, memory, facts: self.description.facts.clone() };
-        what.is_step = self.is_step;
-        match save::store(self.context, what) {
+        match self.store(&images, Live { disks: session.disks(), since, memory, ..Live::default() }) {
             Ok((id, outcome)) if !self.args.dry_run => {
                 let Err(error) = session.commit(&id.to_string()) else { return Ok((id, outcome)) };
                 // The entry is whole all the same.
@@ -168,6 +151,11 @@ impl<'a> Saving<'a> {
             }
         }
     }
+}
+
+/// Begins a session since the entry after which the latest checkpoint is called.
+fn begin(disks: &dyn LiveDisks, latest: Option<EntryId>) -> Result<Box<dyn DiskSession + '_>, Error> {
+    disks.begin(latest.map(|id| id.to_string()).as_deref())
 }
 
 fn memory_image(path: &Path) -> DiskImage {

@@ -8,7 +8,7 @@
 use super::machine::tell_cleaning;
 use super::{Context, Outcome, build_machine, save_machine};
 use crate::areas::{self, Area};
-use crate::args::{BuildArgs, SaveArgs, SshArgs, SwitchArgs};
+use crate::args::{BuildArgs, SaveArgs, SwitchArgs};
 use crate::output::{complain, human};
 use crate::{machines, settings};
 use anyhow::{Context as _, Result, bail};
@@ -36,20 +36,41 @@ impl Steps<'_> {
     }
 }
 
+/// An area of this host and its machine.
+struct Place {
+    area: Area,
+    machine: Box<dyn Machine>,
+}
+
+impl Place {
+    fn open(area: Area) -> Result<Self> {
+        let machine = machines::need(&area)?;
+        Ok(Self { area, machine })
+    }
+
+    /// How it is brought up.
+    fn step(&self) -> Result<&'static str> {
+        match self.machine.state()? {
+            MachineState::Running => bail!(Error::invalid(format!("{} is running already", self.area.name))),
+            MachineState::Off => Ok("start"),
+            MachineState::Paused | MachineState::Suspended => Ok("resume"),
+        }
+    }
+}
+
 pub fn run(context: &Context, args: &SwitchArgs) -> Result<Outcome> {
-    check_name("area", &args.area)?;
+    let name = args.area.as_str();
+    check_name("area", name)?;
     let started = Instant::now();
-    let to = Target::find(context, &args.area)?;
+    let to = find(context, name)?;
     let from = leaving(args)?;
     let mut steps = Steps { context, done: Vec::new() };
-    let _locks = (lock(from.as_ref())?, lock(if let Target::Area(area) = &to { Some(area) } else { None })?);
+    let places = || from.iter().chain(&to);
+    let _locks = places().map(|place| areas::lock(&place.area.name)).collect::<Result<Vec<_>>>()?;
+    places().try_for_each(|place| tell_cleaning(&place.area.name, place.machine.as_ref()))?;
+    let arrival = to.as_ref().map_or(Ok("build"), Place::step)?;
     let (mut outcome, mut saved) = (Outcome::Done, None);
-    if let Some(area) = &from {
-        tell_cleaning(&area.name, machines::need(area)?.as_ref())?;
-    }
-    let arrival = to.look()?;
-    if let Some(area) = &from {
-        let machine = machines::need(area)?;
+    if let Some(Place { area, machine }) = &from {
         if let Some(message) = message(args, area)? {
             let save = save_args(area, message);
             let (entry, ended) = steps.run(&area.name, "save", || save_machine::save(context, &save, area, machine.as_ref(), true))?;
@@ -57,107 +78,85 @@ pub fn run(context: &Context, args: &SwitchArgs) -> Result<Outcome> {
         }
         steps.run(&area.name, "suspend", || Ok(machine.suspend()?))?;
     }
-    let arrived = match (&to, &arrival) {
-        (Target::Area(area), name) => steps.run(&area.name, name, || machines::bring_up(machines::need(area)?.as_ref()).map(|_| ())),
-        (Target::Log(name), _) => steps.run(name, "build", || {
-            let build = build_args(name);
-            let made = build_machine::make(context, &build, name)?;
-            machines::bring_up(machines::need(&made.area)?.as_ref()).map(|_| ()).inspect_err(|_| build_machine::unmake(&made.area))
-        }),
-    };
-    if let Err(error) = arrived {
-        if let Some(area) = &from {
-            // What was put away goes on.
-            let back = steps.run(&area.name, "resume", || Ok(machines::need(area)?.resume()?));
-            _ = back.map_err(|second| complain(format_args!("vml: {second:#}")));
+    let arrived = steps.run(name, arrival, || match to {
+        Some(place) => machines::bring_up(place.machine.as_ref()).map(|_| place),
+        None => build(context, name),
+    });
+    let Place { machine, .. } = match arrived {
+        Ok(place) => place,
+        Err(error) => {
+            if let Some(Place { area, machine }) = &from {
+                // What was put away goes on.
+                let back = steps.run(&area.name, "resume", || Ok(machine.resume()?));
+                _ = back.map_err(|second| complain(format_args!("vml: {second:#}")));
+            }
+            return Err(error);
         }
-        return Err(error);
-    }
-    let machine = machines::need(&areas::get(&args.area)?)?;
+    };
     let (state, address, elapsed_ms) = (machine.state()?, machine.address()?, settings::elapsed_ms(started));
     if context.json() {
         crate::output::value(&json!({
-            "area": args.area,
-            "from": from.as_ref().map(|area| &area.name),
+            "area": name,
+            "from": from.as_ref().map(|place| &place.area.name),
             "entry": saved,
             "steps": steps.done,
             "state": state.name(),
-            "address": address.as_ref().map(|address| json!({ "host": address.host, "ssh_port": address.ssh_port })),
+            "address": crate::output::json::address(address.as_ref()),
             "elapsed_ms": elapsed_ms,
         }))?;
     }
-    context.say(format_args!(
-        "{} is {}{}, in {}",
-        args.area,
-        state.name(),
-        machines::reached(address.as_ref()),
-        human::elapsed(elapsed_ms)
-    ))?;
+    let (reached, elapsed) = (machines::reached(address.as_ref()), human::elapsed(elapsed_ms));
+    context.say(format_args!("{name} is {}{reached}, in {elapsed}", state.name()))?;
     Ok(outcome)
 }
 
-/// Where to go.
-enum Target {
-    /// An area of this host.
-    Area(Box<Area>),
-    /// A log in the repository, of an area that this host does not have.
-    Log(String),
+/// Where to go; none where this host does not have the area, and the repository has a log of it.
+fn find(context: &Context, name: &str) -> Result<Option<Place>> {
+    if areas::path(name)?.exists() {
+        return Place::open(areas::get(name)?).map(Some);
+    }
+    let latest = context.repository()?.refs().get(RefKind::Area, name)?;
+    latest.ok_or_else(|| Error::not_found(format!("there is no area {name:?} on this host, and no log of one in the repository")))?;
+    Ok(None)
 }
 
-impl Target {
-    fn find(context: &Context, name: &str) -> Result<Self> {
-        if areas::path(name)?.exists() {
-            return Ok(Self::Area(Box::new(areas::get(name)?)));
-        }
-        let latest = context.repository()?.refs().get(RefKind::Area, name)?;
-        latest.ok_or_else(|| Error::not_found(format!("there is no area {name:?} on this host, and no log of one in the repository")))?;
-        Ok(Self::Log(name.to_owned()))
-    }
-
-    /// Finds out what would be in the way before anything is done; says how it is brought up.
-    fn look(&self) -> Result<&'static str> {
-        let Self::Area(area) = self else { return Ok("build") };
-        let machine = machines::need(area)?;
-        tell_cleaning(&area.name, machine.as_ref())?;
-        match machine.state()? {
-            MachineState::Running => bail!(Error::invalid(format!("{} is running already", area.name))),
-            MachineState::Off => Ok("start"),
-            MachineState::Paused | MachineState::Suspended => Ok("resume"),
-        }
-    }
+/// Builds an area from the latest entry of its log, and starts it.
+fn build(context: &Context, name: &str) -> Result<Place> {
+    let args =
+        BuildArgs { entry: format!("{name}@latest"), area: Some(name.to_owned()), format: "auto".to_owned(), ..BuildArgs::default() };
+    let made = build_machine::make(context, &args, name)?;
+    let started = machines::need(&made.area).and_then(|machine| machines::bring_up(machine.as_ref()).map(|_| machine));
+    let machine = started.inspect_err(|_| build_machine::unmake(&made.area))?;
+    Ok(Place { area: made.area, machine })
 }
 
 /// The area that is left: the one that was named, or the only one that runs.
-fn leaving(args: &SwitchArgs) -> Result<Option<Area>> {
+fn leaving(args: &SwitchArgs) -> Result<Option<Place>> {
     if let Some(name) = &args.from {
         if *name == args.area {
             bail!(Error::invalid("--from names the area to go to"));
         }
-        let area = areas::get(name)?;
-        let state = machines::need(&area)?.state()?;
+        let place = Place::open(areas::get(name)?)?;
+        let state = place.machine.state()?;
         if state != MachineState::Running {
             bail!(Error::invalid(format!("{name} is {}: there is nothing to put away", state.name())));
         }
-        return Ok(Some(area));
+        return Ok(Some(place));
     }
     let mut running = Vec::new();
     for (name, area) in areas::list()? {
         // One that cannot be read is not what this is about.
-        let Ok(area) = area else { continue };
-        if name != args.area && area.is_machine() && machines::need(&area).and_then(|machine| is_running(machine.as_ref())).unwrap_or(false)
-        {
-            running.push(area);
+        let Some(area) = area.ok().filter(|area| name != args.area && area.is_machine()) else { continue };
+        let Ok(place) = Place::open(area) else { continue };
+        if place.machine.state().is_ok_and(|state| state == MachineState::Running) {
+            running.push(place);
         }
     }
     if running.len() > 1 {
-        let names = running.iter().map(|area| area.name.as_str()).collect::<Vec<_>>().join(", ");
+        let names = running.iter().map(|place| place.area.name.as_str()).collect::<Vec<_>>().join(", ");
         bail!(Error::invalid(format!("several areas run: {names}; say which to leave with --from")));
     }
     Ok(running.pop())
-}
-
-fn is_running(machine: &dyn Machine) -> Result<bool> {
-    Ok(machine.state()? == MachineState::Running)
 }
 
 /// What the area that is left is saved with; none when it is not to be saved.
@@ -178,29 +177,6 @@ fn message(args: &SwitchArgs, area: &Area) -> Result<Option<String>> {
     Ok(Some(answer.trim().to_owned()).filter(|answer| !answer.is_empty()))
 }
 
-fn lock(area: Option<&Area>) -> Result<Option<std::fs::File>> {
-    area.map(|area| areas::lock(&area.name)).transpose()
-}
-
 fn save_args(area: &Area, message: String) -> SaveArgs {
-    SaveArgs { area: area.name.clone(), message, tag: Vec::new(), dry_run: false, mode: Some("full".to_owned()), in_use: false }
-}
-
-fn build_args(name: &str) -> BuildArgs {
-    BuildArgs {
-        entry: format!("{name}@latest"),
-        dir: None,
-        area: Some(name.to_owned()),
-        allow_special: false,
-        start: false,
-        no_memory: false,
-        delete: false,
-        yes: false,
-        format: "auto".to_owned(),
-        replace: false,
-        verify: false,
-        only: None,
-        ssh: SshArgs::default(),
-        libvirt: None,
-    }
+    SaveArgs { area: area.name.clone(), message, mode: Some("full".to_owned()), ..SaveArgs::default() }
 }

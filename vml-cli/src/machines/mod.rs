@@ -3,6 +3,7 @@
 pub mod libvirt;
 
 use crate::areas::Area;
+use crate::guests::SshConfig;
 use crate::images::DiskImage;
 use anyhow::{Context as _, Result, bail};
 use std::path::{Path, PathBuf};
@@ -116,6 +117,21 @@ pub fn describe_from(saved: Option<&MachinePart>, dir: &Path, images: &[DiskImag
 /// Its description as an entry has it.
 pub fn part(description: &Description) -> MachinePart {
     MachinePart { name: description.file_name.clone(), bytes: description.bytes.clone() }
+}
+
+/// How to log in to the guest of a machine that runs: as its area says, where its hypervisor says that it is.
+pub fn login(area: &Area, machine: &dyn Machine) -> Result<SshConfig> {
+    let Some(ssh) = &area.ssh else {
+        let message =
+            format!("{} does not say how to log in to its guest: its description needs a table ssh, see `vml area add --ssh`", area.name);
+        bail!(Error::invalid(message));
+    };
+    let state = machine.state()?;
+    if state != MachineState::Running {
+        bail!(Error::invalid(format!("the guest of {} cannot be reached: its machine is {}", area.name, state.name())));
+    }
+    // A hypervisor that does not know leaves it to what was written down.
+    machine.address()?.map_or_else(|| Ok((**ssh).clone()), |address| ssh.at(&address))
 }
 
 /// Where its guest is reached, in words.

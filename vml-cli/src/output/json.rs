@@ -4,6 +4,7 @@ use super::human;
 use serde_json::{Value, json};
 use vml_core::Problem;
 use vml_core::entry::{DiskPart, Entry, EntryId, EntryKind, Fact, Note, Part};
+use vml_core::machine::GuestAddress;
 use vml_core::tree::{ChangeKind, LeftOut, LeftOutReason, Node, NodeKind};
 
 /// A path as text; when it is no UTF-8, also its bytes.
@@ -103,6 +104,11 @@ pub fn entry(id: &EntryId, entry: &Entry) -> Value {
 
 fn facts(facts: &[Fact]) -> Value {
     facts.iter().map(|fact| (fact.name.clone(), json!(fact.value))).collect::<serde_json::Map<_, _>>().into()
+}
+
+/// Where a guest is reached; `null` when that is not known.
+pub fn address(address: Option<&GuestAddress>) -> Value {
+    address.map(|address| json!({ "host": address.host, "ssh_port": address.ssh_port })).into()
 }
 
 /// A note.
