@@ -4,7 +4,7 @@
 //! from directories and restored to them with everything a Linux guest has.
 //!
 //! ```text
-//! share        entries in one file, signed       
+//! share        entries in one file, signed             remote  push, pull, clone
 //! repository   save, resolve, check, notes         entry   what one state says      refs   areas, tags, bases
 //! tree         capture, restore, diff, compare     recipe  what rebuilds a stream   monitor
 //! vml-chunk    chunks, frames, packs, index, backends
@@ -19,6 +19,7 @@ pub mod monitor;
 mod name;
 pub mod recipe;
 pub mod refs;
+pub mod remote;
 pub mod repository;
 pub mod share;
 pub mod tree;
