@@ -10,3 +10,4 @@ pub mod nobody;
 pub mod noise;
 pub mod sshd;
 pub mod trees;
+pub mod web;

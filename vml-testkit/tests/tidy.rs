@@ -33,6 +33,7 @@ const LAYERS: [(&str, &[&[&str]]); 4] = [
             &["machines"],
             &["args", "areas", "bases", "keys"],
             &["images", "guests"],
+            &["net"],
             &["settings"],
         ],
     ),
