@@ -17,6 +17,7 @@ mod machines;
 mod net;
 mod output;
 mod progress;
+mod remotes;
 mod settings;
 
 use clap::Parser;

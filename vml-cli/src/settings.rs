@@ -49,6 +49,33 @@ pub fn ssh_agent() -> Option<PathBuf> {
     env::var_os("SSH_AUTH_SOCK").filter(|socket| !socket.is_empty()).map(PathBuf::from)
 }
 
+/// The program that leads to the other side of `ssh://`, with arguments: `VML_SSH`, else `ssh`.
+pub fn ssh_program() -> Vec<String> {
+    let set = env::var("VML_SSH").ok();
+    let words: Vec<String> = set.iter().flat_map(|text| text.split_whitespace()).map(str::to_owned).collect();
+    if words.is_empty() { vec!["ssh".to_owned()] } else { words }
+}
+
+/// The token for a service: `VML_TOKEN`.
+pub fn token() -> Option<String> {
+    env::var("VML_TOKEN").ok().map(|token| token.trim().to_owned()).filter(|token| !token.is_empty())
+}
+
+/// A file of certificates that are trusted besides those of the system: `VML_CA_FILE`.
+pub fn ca_file() -> Option<PathBuf> {
+    env::var_os("VML_CA_FILE").filter(|path| !path.is_empty()).map(PathBuf::from)
+}
+
+/// A variable of proxies; lower case counts before upper case.
+pub fn proxy_variable(name: &str) -> Option<String> {
+    let upper = || {
+        // HTTP_PROXY can be a header of whoever asks a CGI program.
+        let is_cgi = name == "http_proxy" && env::var_os("REQUEST_METHOD").is_some();
+        env::var(name.to_ascii_uppercase()).ok().filter(|_| !is_cgi)
+    };
+    env::var(name).ok().or_else(upper)
+}
+
 /// Where what is too long for memory may lie for a while: `TMPDIR`, else `/tmp`.
 pub fn spool() -> PathBuf {
     env::temp_dir()

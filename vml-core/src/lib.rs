@@ -29,7 +29,9 @@ pub mod volume;
 pub use entry::{Entry, EntryId};
 pub use monitor::{CollectMonitor, Monitor, NoMonitor, Problem, Task};
 pub use repository::{Config, Repository, RepositoryOptions};
-pub use vml_chunk::{Backend, ChunkStore, DiscardBackend, Error, ErrorKind, IoResultExt, LocalBackend, MemoryBackend, Result};
+pub use vml_chunk::{
+    Backend, ChunkId, ChunkStore, DiscardBackend, Error, ErrorKind, IoResultExt, LocalBackend, MemoryBackend, PackKind, Result,
+};
 
 /// The README's example is compiled and run as a test.
 #[cfg(doctest)]

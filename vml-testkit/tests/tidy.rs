@@ -30,7 +30,7 @@ const LAYERS: [(&str, &[&[&str]]); 4] = [
         &[
             &["commands"],
             &["output", "progress", "failure"],
-            &["machines"],
+            &["machines", "remotes"],
             &["args", "areas", "bases", "keys"],
             &["images", "guests"],
             &["net"],

@@ -4,12 +4,14 @@ mod entries;
 mod guest;
 mod keep;
 mod places;
+mod remotes;
 mod share;
 
 pub use entries::*;
 pub use guest::*;
 pub use keep::*;
 pub use places::*;
+pub use remotes::*;
 pub use share::*;
 
 use clap::{Args as ClapArgs, Parser, Subcommand};
@@ -98,6 +100,15 @@ pub enum Command {
     /// Keys by which share files are signed
     #[command(subcommand)]
     Key(KeyCommand),
+    /// Other repositories to push to and pull from
+    #[command(subcommand)]
+    Remote(RemoteCommand),
+    /// Bring entries to another repository
+    Push(PushArgs),
+    /// Get entries from another repository
+    Pull(PullArgs),
+    /// Make a repository with everything that another one has
+    Clone(CloneArgs),
     /// What the repository holds
     Stats,
     /// See whether everything is whole

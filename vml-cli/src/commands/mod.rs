@@ -19,6 +19,7 @@ mod machine;
 mod mark;
 mod patch_guest;
 mod receive;
+mod remote;
 mod restore;
 mod save;
 mod save_machine;
@@ -26,6 +27,7 @@ mod share;
 mod share_file;
 mod stats;
 mod switch;
+mod transfer;
 mod trees;
 mod tune;
 
@@ -134,6 +136,10 @@ pub fn run(args: Args) -> Result<Outcome> {
         Command::Share(args) => share::run(&context, &args),
         Command::Receive(args) => receive::run(&context, &args),
         Command::Key(command) => key::run(&context, command),
+        Command::Remote(command) => remote::run(&context, command),
+        Command::Push(args) => transfer::push(&context, &args),
+        Command::Pull(args) => transfer::pull(&context, &args),
+        Command::Clone(args) => transfer::clone(&context, &args),
         Command::Stats => stats::run(&context),
         Command::Check(args) => check::run(&context, &args),
         Command::Forget(args) => forget::run(&context, &args),

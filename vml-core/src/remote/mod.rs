@@ -19,7 +19,7 @@ mod transfer;
 pub mod wire;
 
 pub use open::OpenRemote;
-pub use transfer::{TransferRequest, Transferred, transfer};
+pub use transfer::{TransferPlan, TransferRequest, Transferred, plan_transfer, transfer};
 
 use crate::entry::EntryId;
 use crate::refs::RefKind;

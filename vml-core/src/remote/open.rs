@@ -77,6 +77,8 @@ impl<'r> OpenRemote<'r> {
     /// Walks entries that are to be committed, noting what they rely on.
     fn rely(&self, entries: &[(EntryId, Entry)]) -> Result<Reliance> {
         let store = self.repository.store(self.monitor)?;
+        // Some of it may have been stored by another process.
+        store.reload(false)?;
         let writer = store.writer()?;
         let view = store.view();
         let mut reach = Reach::new(store);
