@@ -89,6 +89,14 @@ impl Refs {
         Err(Error::new(ErrorKind::Locked, format!("the {} {name:?} was changed by somebody else at the same time", kind.name())))
     }
 
+    /// Makes what others did to refs of a kind durable: whoever moved one may have been killed before he came to do it.
+    ///
+    /// # Errors
+    /// What the backend says.
+    pub fn settle(&self, kind: RefKind) -> Result<()> {
+        self.backend.settle(kind.dir())
+    }
+
     /// All refs of a kind, sorted by name; damaged ones carry their error.
     ///
     /// # Errors

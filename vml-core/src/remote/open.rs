@@ -103,6 +103,9 @@ impl<'r> OpenRemote<'r> {
     }
 
     fn is_there(&self, id: &EntryId) -> Result<bool> {
+        if !self.repository.are_there(&[*id])? {
+            return Ok(false);
+        }
         match self.repository.entry(id) {
             Ok(_) => Ok(true),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),

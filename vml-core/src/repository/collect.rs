@@ -4,7 +4,7 @@
 //! A listing that cannot be read ends the collection before anything is touched: what stands below it is unknown.
 
 use super::commit::{FoundIntent, Wholeness};
-use super::{ENTRIES_DIR, NOTES_DIR, Repository, entry_of_note};
+use super::{NOTES_DIR, Repository, entry_of_note};
 use crate::entry::{Entry, EntryId, Part};
 use crate::monitor::{Monitor, Problem, Task};
 use crate::recipe::{Cursor, Item, Piece, Recipe};
@@ -112,8 +112,7 @@ impl Repository {
     fn drop_orphaned_notes(&self) -> Result<()> {
         for listed in self.backend.list(NOTES_DIR)? {
             let Some(entry) = entry_of_note(&listed.name) else { continue };
-            let is_gone = self.backend.len(&format!("{ENTRIES_DIR}/{entry}")).is_err_and(|error| error.kind() == ErrorKind::NotFound);
-            if is_gone && self.is_forgotten(&entry)? {
+            if self.is_forgotten(&entry)? {
                 self.backend.delete(&format!("{NOTES_DIR}/{}", listed.name))?;
             }
         }

@@ -112,7 +112,8 @@ fn check_policy(signer: Option<&PublicKey>, options: &ReceiveOptions<'_>) -> Res
 fn check_needs(repository: &Repository, store: &ChunkStore, preface: &Preface) -> Result<()> {
     for need in &preface.head.needs {
         match repository.entry(&need.entry) {
-            Ok(_) => continue,
+            Ok(_) if repository.are_there(&[need.entry])? => continue,
+            Ok(_) => {}
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }

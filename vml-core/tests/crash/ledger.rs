@@ -38,6 +38,13 @@ impl Ledger {
         Self { facts: Mutex::new(facts.iter().map(|fact| (0, fact.clone())).collect()), position: Box::new(position) }
     }
 
+    /// What is known when everything stops at `place`: what was told by then; what was being done may have been done.
+    pub fn stopped_at(&self, place: usize, position: impl Fn() -> usize + Send + Sync + 'static) -> Self {
+        let facts = self.facts.lock().unwrap();
+        let told = |(at, fact): &(usize, Fact)| (if *at <= place { 0 } else { usize::MAX }, fact.clone());
+        Self { facts: Mutex::new(facts.iter().map(told).collect()), position: Box::new(position) }
+    }
+
     pub fn note(&self, fact: Fact) {
         let position = (self.position)();
         self.facts.lock().unwrap().push((position, fact));

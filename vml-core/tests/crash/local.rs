@@ -14,6 +14,7 @@ use vml_testkit::crash::{Disk, Handle, Op, Tally};
 /// A command, as it was run once to its end.
 pub struct Recorded {
     pub name: &'static str,
+    pub run: fn(&Arc<dyn Backend>, &Ledger) -> vml_core::Result<()>,
     pub base: Base,
     pub log: Vec<Op>,
     pub ledger: Ledger,
@@ -34,7 +35,7 @@ impl Recorded {
         (scenario.run)(&files, &ledger).unwrap_or_else(|error| panic!("{}: {error:?}", scenario.name));
         let log = disk.log();
         let known = learn(&base.digests, &files);
-        Self { name: scenario.name, base, log, ledger, known }
+        Self { name: scenario.name, run: scenario.run, base, log, ledger, known }
     }
 }
 

@@ -12,6 +12,7 @@
 
 mod beside;
 mod faults;
+mod full;
 mod kills;
 mod ledger;
 mod local;

@@ -20,14 +20,19 @@ pub struct Scenario {
     pub run: fn(&Files, &Ledger) -> Result<()>,
 }
 
-pub const ALL: [Scenario; 14] = [
+pub const ALL: [Scenario; 15] = [
     Scenario { name: "init", before: |_, _| Ok(()), run: init },
     Scenario { name: "first save", before: init, run: |files, ledger| save_small(files, ledger, 0, Some("first")) },
     Scenario { name: "save of a changed tree", before: one_entry, run: |files, ledger| save_small(files, ledger, 1, None) },
     Scenario { name: "save of two areas", before: one_entry, run: two_areas },
     Scenario { name: "save of what is there", before: one_entry, run: |files, ledger| save_small(files, ledger, 0, Some("again")) },
-    Scenario { name: "save that merges the index", before: segments, run: |files, ledger| save_small(files, ledger, 2, None) },
+    Scenario { name: "save that merges the index", before: one_entry, run: merging },
     Scenario { name: "forget", before: three_large, run: |files, ledger| forget(&open(files)?, ledger, first(ledger)) },
+    Scenario {
+        name: "forget what another continues",
+        before: two_entries,
+        run: |files, ledger| forget(&open(files)?, ledger, first(ledger)),
+    },
     Scenario { name: "collection", before: first_forgotten, run: |files, _| collect(&open(files)?) },
     Scenario { name: "collection after a killed one", before: half_collected, run: |files, _| collect(&open(files)?) },
     Scenario { name: "save beside garbage, and a collection", before: first_forgotten, run: save_and_collect },
@@ -56,6 +61,11 @@ fn one_entry(files: &Files, ledger: &Ledger) -> Result<()> {
     save_small(files, ledger, 0, None)
 }
 
+fn two_entries(files: &Files, ledger: &Ledger) -> Result<()> {
+    one_entry(files, ledger)?;
+    save_small(files, ledger, 1, None)
+}
+
 fn two_areas(files: &Files, ledger: &Ledger) -> Result<()> {
     let repository = open(files)?;
     save(&repository, ledger, "work", &world().small[1], None)?;
@@ -63,12 +73,9 @@ fn two_areas(files: &Files, ledger: &Ledger) -> Result<()> {
     Ok(())
 }
 
-/// Several segments, so that the next save merges.
-fn segments(files: &Files, ledger: &Ledger) -> Result<()> {
-    init(files, ledger)?;
-    let repository = open(files)?;
-    save(&repository, ledger, "large", &world().large[1], None)?;
-    save(&repository, ledger, "other", &world().small[1], None).map(|_| ())
+/// What it adds is less than four times what is there.
+fn merging(files: &Files, ledger: &Ledger) -> Result<()> {
+    save(&open(files)?, ledger, "large", &world().large[2], None).map(|_| ())
 }
 
 fn three_large(files: &Files, ledger: &Ledger) -> Result<()> {
@@ -161,4 +168,21 @@ impl Scenario {
 pub fn digests(files: &Files) -> HashMap<EntryId, ChunkId> {
     let Ok(repository) = open(files) else { return HashMap::new() };
     repository.entry_ids().unwrap().into_iter().map(|id| (id, digest(&repository, &id).unwrap())).collect()
+}
+
+#[test]
+fn the_commands_do_what_their_names_say() {
+    use crate::local::Recorded;
+    let count = |name: &str, dir: &str, taken: bool| {
+        let log = Recorded::of(named(name), false).log;
+        let names =
+            log.iter().filter(|op| matches!(op, vml_testkit::crash::Op::Remove(_)) == taken).filter_map(|op| op.name().map(str::to_owned));
+        names.filter(|name| name.starts_with(dir)).count()
+    };
+    assert!(count("save that merges the index", "r/index/", true) > 0, "it merges");
+    assert_eq!((count("collection", "r/data/", false), count("collection", "r/data/", true)), (1, 1), "it copies and deletes");
+    assert!(count("collection after a killed one", "r/gc/", false) >= 2, "it takes over");
+    assert_eq!(count("save of what is there", "r/data/", false), 0, "nothing is stored again");
+    assert_eq!(count("receive", "r/entries/", false), 2);
+    assert_eq!(count("push to a service", "r/entries/", false), 2);
 }

@@ -5,7 +5,7 @@
 //! - Refs and notes that were told of are there; a ref that is being set points to the old or the new entry.
 //! - A check that reads every byte tells of no problem, and of no notice but that packs were not in the index.
 //! - What an entry needs is in the index as it stands, but for packs that a collection has listed.
-//! - The next save succeeds, and so do two collections, and all of this holds after them.
+//! - The next save succeeds, and so does a collection, in every fourth state two, and all of this holds after them.
 
 use crate::ledger::Expected;
 use crate::scenarios::digests;
@@ -33,8 +33,9 @@ pub struct Job {
     pub image: Image,
     pub kind: Kind,
     pub expected: Arc<Expected>,
-    /// Whether the index must have what entries need: not after a full disk, where it could not be written.
-    pub indexed: bool,
+    /// Whether nothing failed. Else the index need not have what entries need, since it may not have been possible to write it, and a ref may have moved
+    /// though that was told to have failed.
+    pub smooth: bool,
     pub what: String,
 }
 
@@ -69,8 +70,8 @@ impl Job {
             Err(error) => return say("it cannot be opened")(error),
         }
         let mut expected = (*self.expected).clone();
-        let rebuilt = look(&files, &expected, known)?;
-        if rebuilt && self.indexed {
+        let rebuilt = look(&files, &expected, known, self.smooth, true)?;
+        if rebuilt && self.smooth {
             self.look_without_unindexed()?;
         }
         let repository = open(&files).or_else(say("it cannot be opened again"))?;
@@ -78,11 +79,13 @@ impl Job {
         drop(repository);
         expected.saved.insert(id);
         expected.refs.insert((0, "work".to_owned()), [Some(id)].into());
-        for which in ["first", "second"] {
+        // The second ends what was left by saves that died; it is tried in every fourth state.
+        let twice = self.image.digest().as_bytes()[0].is_multiple_of(4);
+        for which in if twice { &["first", "second"][..] } else { &["first"] } {
             let repository = open(&files).or_else(say("it cannot be opened after the save"))?;
             collect(&repository).or_else(say(&format!("the {which} collection fails")))?;
         }
-        look(&files, &expected, known).map_err(|error| format!("after a save and two collections: {error}"))?;
+        look(&files, &expected, known, self.smooth, false).map_err(|error| format!("after a save and a collection: {error}"))?;
         Ok(())
     }
 
@@ -114,7 +117,7 @@ impl Job {
 }
 
 /// Looks whether everything is there; tells whether the index had to be mended.
-fn look(files: &Arc<dyn Backend>, expected: &Expected, known: &Digests) -> Result<bool, String> {
+fn look(files: &Arc<dyn Backend>, expected: &Expected, known: &Digests, smooth: bool, data: bool) -> Result<bool, String> {
     let repository = open(files).or_else(say("it cannot be opened"))?;
     let ids = repository.entry_ids().or_else(say("entries cannot be listed"))?;
     if let Some(lost) = expected.saved.iter().find(|id| !ids.contains(id)) {
@@ -128,7 +131,7 @@ fn look(files: &Arc<dyn Backend>, expected: &Expected, known: &Digests) -> Resul
     }
     let rebuilt = repository.open_report().is_some_and(|report| report.indexed_packs > 0);
     let monitor = CollectMonitor::default();
-    repository.check(CheckOptions { data: true }, &monitor).map(|_| ()).or_else(say("it cannot be checked"))?;
+    repository.check(CheckOptions { data }, &monitor).map(|_| ()).or_else(say("it cannot be checked"))?;
     if let Some(problem) = monitor.problems().first() {
         return Err(format!("a check finds: {problem}"));
     }
@@ -139,7 +142,8 @@ fn look(files: &Arc<dyn Backend>, expected: &Expected, known: &Digests) -> Resul
         let found = repository.refs().get(RefKind::ALL[*kind], name).or_else(say("a ref cannot be read"))?;
         // One that names what is being forgotten moves.
         let moved = values.iter().flatten().any(|id| !expected.saved.contains(id));
-        if !values.contains(&found) && !moved {
+        let is_another = !smooth && found.is_some_and(|id| ids.contains(&id));
+        if !values.contains(&found) && !moved && !is_another {
             return Err(format!("{:?} {name} points to {found:?}, and not to one of {values:?}", RefKind::ALL[*kind]));
         }
     }

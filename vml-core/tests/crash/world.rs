@@ -2,7 +2,6 @@
 
 use crate::ledger::{Fact, Ledger};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, OnceLock};
 use vml_chunk::ChunkId;
 use vml_core::entry::{EntryKind, Note};
@@ -34,7 +33,6 @@ pub struct World {
     pub far: Vec<EntryId>,
     /// A share file of these.
     pub share: Vec<u8>,
-    clock: AtomicI64,
 }
 
 /// The one of this process.
@@ -76,8 +74,7 @@ impl World {
         write(&next, "next", &incompressible(90, 2500));
         write(&next, "same", &incompressible(1, 9000));
         let source = Repository::init(Arc::new(MemoryBackend::new()), config(), OPTIONS).unwrap();
-        let mut world =
-            Self { _dir: dir, small, large, next, source, far: Vec::new(), share: Vec::new(), clock: AtomicI64::new(4_000_000_000) };
+        let mut world = Self { _dir: dir, small, large, next, source, far: Vec::new(), share: Vec::new() };
         world.far = world.small[..2].iter().map(|tree| world.save(&world.source, "far", tree, &[]).unwrap()).collect();
         let request =
             ShareRequest { entries: &world.far, since: &[], full: true, level: 1, threads: 1, author: "eva", time_ms: 1, signer: None };
@@ -102,12 +99,19 @@ impl World {
             message: "a test",
             tags,
             facts: Vec::new(),
-            // Later than every file, and never the same twice.
-            now: Timestamp { seconds: self.clock.fetch_add(1, Ordering::Relaxed), nanoseconds: 0 },
+            // Later than every file. The same where the same is done, so that equal states are known to be equal.
+            now: Timestamp { seconds: 4_000_000_000 + repository.backend().list("entries")?.len() as i64, nanoseconds: 0 },
             learn: None,
             elapsed_ms: &|| 1,
         };
         repository.save(request, &NoMonitor).map(|saved| saved.id)
+    }
+
+    /// All trees.
+    pub fn trees(&self) -> [&Path; 7] {
+        let [s0, s1, s2] = &self.small;
+        let [l0, l1, l2] = &self.large;
+        [s0, s1, s2, l0, l1, l2, &self.next]
     }
 
     /// Receives the share file.

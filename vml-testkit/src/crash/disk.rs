@@ -59,6 +59,34 @@ impl Disk {
         Self(Arc::new(Mutex::new(state)))
     }
 
+    /// The same after these changes, which its log has.
+    pub fn after(image: &Image, log: &[Op]) -> Self {
+        let disk = Self::holding(image);
+        for op in log {
+            disk.redo(op).expect("it was done before");
+        }
+        disk
+    }
+
+    fn redo(&self, op: &Op) -> io::Result<()> {
+        match op {
+            Op::MakeDir(path) => self.make_dir(path),
+            Op::Create(_, path) => self.create(path.as_deref()).map(|_| ()),
+            Op::Write(number, bytes) => {
+                self.write(*number, bytes);
+                Ok(())
+            }
+            Op::Sync(number) => {
+                self.sync(*number);
+                Ok(())
+            }
+            Op::Link(number, to) => self.link(*number, to),
+            Op::Rename(from, to) => self.rename(from, to),
+            Op::Remove(path) => self.remove(path, false).map(|_| ()),
+            Op::SyncDir(path) => self.sync_dir(path),
+        }
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -233,10 +233,10 @@ impl<F: Files> Backend for LocalBackend<F> {
     fn delete(&self, key: &str) -> Result<()> {
         let path = self.path(key)?;
         match retry(|| self.files.remove(&path)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            other => {
-                other.at(|| format!("cannot delete {}", path.display())).and_then(|()| self.sync_dir(path.parent().expect("has a parent")))
-            }
+            Ok(()) => self.sync_dir(path.parent().expect("has a parent")),
+            // Whoever deleted it may have been killed before that was durable.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => key.rsplit_once('/').map_or(Ok(()), |(dir, _)| self.settle(dir)),
+            Err(error) => Err(error).at(|| format!("cannot delete {}", path.display())),
         }
     }
 
