@@ -4,7 +4,7 @@
 //! A listing that cannot be read ends the collection before anything is touched: what stands below it is unknown.
 
 use super::commit::{FoundIntent, Wholeness};
-use super::{NOTES_DIR, Repository, entry_of_note};
+use super::{ENTRIES_DIR, FORGOTTEN_DIR, NOTES_DIR, Repository, SAVING_DIR, entry_of_note};
 use crate::entry::{Entry, EntryId, Part};
 use crate::monitor::{Monitor, Problem, Task};
 use crate::recipe::{Cursor, Item, Piece, Recipe};
@@ -82,6 +82,8 @@ impl Repository {
             _ = collector.release();
             return Err(error);
         }
+        // What was not seen, or seen as forgotten, by the hand of a process that was killed before that was durable must not come back.
+        [ENTRIES_DIR, FORGOTTEN_DIR, SAVING_DIR].into_iter().try_for_each(|dir| self.backend.settle(dir))?;
         collected.swept = collector.sweep(&walk.marks, &mut |pack| monitor.advance(Task::Collect, 0, pack.len))?;
         for (pack, error) in &collected.swept.damaged_packs {
             monitor.problem(Problem { subject: format!("pack {pack}"), message: format!("it stays: {}", super::describe(error)) });

@@ -141,7 +141,7 @@ fn whatever_the_order_of_several_processes_a_loss_of_power_loses_nothing_that_wa
         let files: Files = Arc::new(LocalBackend::open_on(Handle::new(&disk), ROOT).unwrap());
         let known = learn(&base.digests, &files);
         let mut jobs = local(&order.what, &base.image, &disk.log(), 0, &ledger, &tally);
-        jobs.iter_mut().for_each(|job| job.smooth &= smooth);
+        jobs.iter_mut().for_each(|job| (job.smooth, job.indexed) = (smooth, smooth));
         assert_sound(&jobs, &known);
     }
     println!("side by side: {orders} orders, {tally}, {:.1?}", started.elapsed());

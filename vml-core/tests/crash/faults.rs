@@ -45,9 +45,16 @@ fn run(scenario: &Scenario, base: &Base, fault: Fault, then: Option<Fault>, tall
     let known = learn(&base.digests, &files);
     let log = disk.log();
     let mut jobs = local(&what, &base.image, &log, log.len(), &ledger, tally);
-    jobs.iter_mut().for_each(|job| job.smooth = false);
+    jobs.iter_mut().for_each(|job| (job.smooth, job.indexed) = (false, false));
     // What a process that goes on sees, and what is left if the power goes too.
-    jobs.push(Job { image: disk.image(), kind: Kind::Local, expected: Arc::new(ledger.expected_at(log.len())), smooth: false, what });
+    jobs.push(Job {
+        image: disk.image(),
+        kind: Kind::Local,
+        expected: Arc::new(ledger.expected_at(log.len())),
+        smooth: false,
+        indexed: false,
+        what,
+    });
     assert_sound(&jobs, &known);
     fired
 }

@@ -14,6 +14,8 @@ pub enum Fact {
     Saved(EntryId),
     /// From here on the entry may be gone.
     Forgetting(EntryId),
+    /// A ref is going to be pointed there.
+    Setting(RefKind, String, Option<EntryId>),
     /// A ref points there.
     Ref(RefKind, String, Option<EntryId>),
     /// The entry has a note with this text.
@@ -70,6 +72,10 @@ impl Ledger {
                 // It may begin at any moment.
                 Fact::Forgetting(id) if is_told => _ = expected.saved.remove(id),
                 Fact::Saved(_) | Fact::Forgetting(_) => {}
+                Fact::Setting(kind, name, target) => {
+                    let values = expected.refs.entry((kind_number(*kind), name.clone())).or_insert_with(|| BTreeSet::from([None]));
+                    values.insert(*target);
+                }
                 Fact::Ref(kind, name, target) => {
                     let values = expected.refs.entry((kind_number(*kind), name.clone())).or_default();
                     if is_told {

@@ -45,7 +45,7 @@ pub fn local(name: &str, base: &Image, log: &[Op], from: usize, ledger: &Ledger,
         let complete = survivors.states(LIMIT, &mut rng, &mut |image| {
             if tally.visit(image.digest(), key) {
                 let what = format!("{name}, the power goes after {place} operations");
-                jobs.push(Job { image, kind: Kind::Local, expected: Arc::clone(&expected), smooth: true, what });
+                jobs.push(Job { image, kind: Kind::Local, expected: Arc::clone(&expected), smooth: true, indexed: true, what });
             }
         });
         tally.sampled.fetch_add(u64::from(!complete), Ordering::Relaxed);

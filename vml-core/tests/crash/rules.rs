@@ -225,7 +225,7 @@ fn side_by_side_until_it_fails(hidden: Option<&'static str>, orders: u64) -> Opt
             }
         }
         left.files.insert("config".to_owned(), image.files["config"].clone());
-        let job = Job { image: left, kind: Kind::Objects, expected: Arc::new(ledger.expected_at(0)), smooth: false, what };
+        let job = Job { image: left, kind: Kind::Objects, expected: Arc::new(ledger.expected_at(0)), smooth: false, indexed: false, what };
         if let Err(failure) = job.sound(&learn_some(&base.digests)) {
             return Some(failure);
         }

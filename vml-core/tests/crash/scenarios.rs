@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use vml_chunk::{ChunkId, LocalBackend};
 use vml_core::refs::RefKind;
-use vml_core::{Backend, EntryId, Repository, Result};
+use vml_core::{Backend, EntryId, Error, Repository, Result};
 use vml_testkit::crash::{Disk, Handle, Image};
 
 type Files = Arc<dyn Backend>;
@@ -139,6 +139,10 @@ fn pull(files: &Files, ledger: &Ledger, durable: bool) -> Result<()> {
 
 fn marks(files: &Files, ledger: &Ledger) -> Result<()> {
     let (repository, id) = (open(files)?, first(ledger));
+    // A name is looked up before it is given another.
+    if !repository.entry_ids()?.contains(&id) {
+        return Err(Error::not_found("the entry was forgotten"));
+    }
     set_ref(&repository, ledger, RefKind::Tag, "one", None, Some(id))?;
     note(&repository, ledger, id, "looks good")?;
     set_ref(&repository, ledger, RefKind::Base, "debian@12", None, Some(id))?;

@@ -33,9 +33,11 @@ pub struct Job {
     pub image: Image,
     pub kind: Kind,
     pub expected: Arc<Expected>,
-    /// Whether nothing failed. Else the index need not have what entries need, since it may not have been possible to write it, and a ref may have moved
-    /// though that was told to have failed.
+    /// Whether nothing failed. Else a ref may have moved though that was told to have failed.
     pub smooth: bool,
+    /// Whether the index must have what entries need. It is made again from the packs where it has not: where it could not be written, or was seen by others
+    /// before it was durable.
+    pub indexed: bool,
     pub what: String,
 }
 
@@ -71,7 +73,7 @@ impl Job {
         }
         let mut expected = (*self.expected).clone();
         let rebuilt = look(&files, &expected, known, self.smooth, true)?;
-        if rebuilt && self.smooth {
+        if rebuilt && self.indexed {
             self.look_without_unindexed()?;
         }
         let repository = open(&files).or_else(say("it cannot be opened again"))?;

@@ -6,12 +6,12 @@ use std::sync::{Arc, OnceLock};
 use vml_chunk::ChunkId;
 use vml_core::entry::{EntryKind, Note};
 use vml_core::monitor::NoMonitor;
-use vml_core::recipe::read_stream;
+use vml_core::recipe::{Recipe, read_stream};
 use vml_core::refs::RefKind;
 use vml_core::remote::{OpenRemote, TransferRequest, plan_transfer, transfer};
 use vml_core::repository::{CollectOptions, SaveRequest, SaveTree, TreePlace};
 use vml_core::share::{ReceiveOptions, ShareRequest, receive, share};
-use vml_core::tree::{Content, Exclude, ListingReader, Node, NodeKind, Timestamp};
+use vml_core::tree::{Block, Content, Exclude, ListingReader, NodeKind, Timestamp};
 use vml_core::{Backend, Config, EntryId, MemoryBackend, Repository, RepositoryOptions, Result};
 use vml_testkit::noise::{incompressible, text};
 
@@ -60,9 +60,9 @@ impl World {
             write(tree, "tiny", format!("{number}").as_bytes());
         }
         let contents: [&[(&str, u64, usize)]; 3] = [
-            &[("a", 1, 100_000), ("b", 2, 40_000), ("sub/x", 3, 20_000)],
-            &[("b", 2, 40_000), ("c", 4, 60_000), ("sub/y", 5, 700)],
-            &[("c", 4, 60_000), ("d", 6, 5_000), ("sub/deep/z", 7, 20_000)],
+            &[("a", 1, 70_000), ("b", 2, 9_000), ("sub/x", 3, 8_000)],
+            &[("b", 2, 9_000), ("c", 4, 12_000), ("sub/y", 5, 700)],
+            &[("c", 4, 12_000), ("d", 6, 5_000), ("sub/deep/z", 7, 4_000)],
         ];
         let large = [path("l0"), path("l1"), path("l2")];
         for (tree, files) in large.iter().zip(contents) {
@@ -164,6 +164,7 @@ pub fn set_ref(
     old: Option<EntryId>,
     new: Option<EntryId>,
 ) -> Result<()> {
+    ledger.note(Fact::Setting(kind, name.to_owned(), new));
     repository.refs().set(kind, name, old, new)?;
     ledger.note(Fact::Ref(kind, name.to_owned(), new));
     Ok(())
@@ -181,35 +182,37 @@ pub fn open(files: &Arc<dyn Backend>) -> Result<Repository> {
     Repository::open(Arc::clone(files), OPTIONS)
 }
 
-/// A digest of everything in an entry's tree: names, attributes, and every byte of every file, read from the repository.
+/// A digest of everything in an entry's tree: names, attributes, and the chunks that make up every file, after all of them were read and compared with their ids.
 pub fn digest(repository: &Repository, id: &EntryId) -> Result<ChunkId> {
     let entry = repository.entry(id)?;
     let store = repository.store(&NoMonitor)?;
+    let tree = entry.tree().unwrap();
     let mut seen = Vec::new();
-    let root = &entry.tree().unwrap().root;
-    let mut waiting = vec![root.clone()];
+    let mut waiting = vec![tree.root.clone()];
+    let read = |recipe: &Recipe| -> Result<()> {
+        let mut len = 0;
+        read_stream(store, recipe, &mut |part| {
+            len += part.len() as u64;
+            Ok(())
+        })?;
+        assert_eq!(len, recipe.len);
+        Ok(())
+    };
     while let Some(node) = waiting.pop() {
-        add(&mut seen, &node);
         match &node.kind {
             NodeKind::Directory(listing) => {
                 for member in ListingReader::new(store, listing) {
                     waiting.push(member?);
                 }
             }
-            NodeKind::File(Content::Recipe(recipe)) => read_stream(store, recipe, &mut |part| {
-                seen.extend_from_slice(ChunkId::of(part).as_bytes());
-                Ok(())
-            })?,
+            NodeKind::File(Content::Recipe(recipe)) => read(recipe)?,
             _ => {}
         }
+        seen.extend(Block::encode(&[node]));
     }
     // Also what only the next save reads.
-    read_stream(store, &entry.tree().unwrap().witness, &mut |_| Ok(()))?;
+    read(&tree.witness)?;
     Ok(ChunkId::of(&seen))
-}
-
-fn add(seen: &mut Vec<u8>, node: &Node) {
-    seen.extend_from_slice(format!("{node:?}").as_bytes());
 }
 
 /// The files of a repository in memory.

@@ -28,7 +28,7 @@ pub enum Op {
 
 #[derive(Debug, Default)]
 struct File {
-    bytes: Vec<u8>,
+    bytes: Arc<Vec<u8>>,
     names: usize,
     locked: bool,
 }
@@ -51,7 +51,7 @@ impl Disk {
     pub fn holding(image: &Image) -> Self {
         let mut state = State { dirs: image.dirs.clone(), ..State::default() };
         for (path, content) in &image.files {
-            let file = File { bytes: content.bytes().to_vec(), names: 1, locked: false };
+            let file = File { bytes: content.share(), names: 1, locked: false };
             state.files.insert(state.next, file);
             state.names.insert(path.clone(), state.next);
             state.next += 1;
@@ -94,7 +94,7 @@ impl Disk {
     /// What everybody sees on it now.
     pub fn image(&self) -> Image {
         let state = self.state();
-        let content = |number: &u64| Content::new(state.files[number].bytes.clone());
+        let content = |number: &u64| Content::shared(Arc::clone(&state.files[number].bytes));
         Image { dirs: state.dirs.clone(), files: state.names.iter().map(|(path, number)| (path.clone(), content(number))).collect() }
     }
 
@@ -120,6 +120,12 @@ impl Disk {
         let state = self.state();
         let number = state.names.get(path).ok_or(io::ErrorKind::NotFound)?;
         Ok(run(&state.files[number].bytes))
+    }
+
+    pub(super) fn bytes(&self, path: &str) -> io::Result<Arc<Vec<u8>>> {
+        let state = self.state();
+        let number = state.names.get(path).ok_or(io::ErrorKind::NotFound)?;
+        Ok(Arc::clone(&state.files[number].bytes))
     }
 
     /// Names and lengths of the files directly in a directory.
@@ -177,7 +183,7 @@ impl Disk {
 
     pub(super) fn write(&self, number: u64, bytes: &[u8]) {
         let mut state = self.state();
-        state.files.get_mut(&number).expect("it is open").bytes.extend_from_slice(bytes);
+        Arc::make_mut(&mut state.files.get_mut(&number).expect("it is open").bytes).extend_from_slice(bytes);
         state.log.push(Op::Write(number, Arc::new(bytes.to_vec())));
     }
 

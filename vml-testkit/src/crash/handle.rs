@@ -1,6 +1,7 @@
 //! A process's access to a [`Disk`]: it can be made to wait for its turn, to fail, and to be killed.
 
 use super::disk::Disk;
+use super::image::Content;
 use super::turns::Turns;
 use std::ffi::OsString;
 use std::fmt;
@@ -193,7 +194,7 @@ impl Files for Handle {
         if self.disk.is_dir(text(path)) {
             return Err(io::ErrorKind::NotFound.into());
         }
-        self.disk.with_bytes(text(path), |bytes| Mapped::new(bytes.to_vec()))
+        Ok(Mapped::new(Content::shared(self.disk.bytes(text(path))?)))
     }
 
     fn make_dir(&self, path: &Path) -> io::Result<()> {

@@ -6,7 +6,10 @@ use vml_chunk::ChunkId;
 
 /// The bytes of a file, with their digest once it was asked for; clones share both.
 #[derive(Clone)]
-pub struct Content(Arc<(Vec<u8>, OnceLock<ChunkId>)>);
+pub struct Content {
+    bytes: Arc<Vec<u8>>,
+    digest: Arc<OnceLock<ChunkId>>,
+}
 
 impl std::fmt::Debug for Content {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -17,17 +20,25 @@ impl std::fmt::Debug for Content {
 impl Content {
     /// These bytes.
     pub fn new(bytes: Vec<u8>) -> Self {
-        Self(Arc::new((bytes, OnceLock::new())))
+        Self::shared(Arc::new(bytes))
+    }
+
+    pub(super) fn shared(bytes: Arc<Vec<u8>>) -> Self {
+        Self { bytes, digest: Arc::default() }
+    }
+
+    pub(super) fn share(&self) -> Arc<Vec<u8>> {
+        Arc::clone(&self.bytes)
     }
 
     /// The bytes.
     pub fn bytes(&self) -> &[u8] {
-        &self.0.0
+        &self.bytes
     }
 
     /// Their digest.
     pub fn digest(&self) -> &ChunkId {
-        self.0.1.get_or_init(|| ChunkId::of(&self.0.0))
+        self.digest.get_or_init(|| ChunkId::of(&self.bytes))
     }
 }
 

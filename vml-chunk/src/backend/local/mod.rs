@@ -247,9 +247,11 @@ impl<F: Files> Backend for LocalBackend<F> {
 
     fn settle(&self, dir: &str) -> Result<()> {
         let path = self.path(dir)?;
-        match retry(|| self.files.sync_dir(&path)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            other => other.at(|| format!("cannot write directory {} to disk", path.display())),
+        match retry(|| self.files.find(&path)) {
+            // Its own name, too.
+            Ok(Found::Directory) => self.have_dir(&path).and_then(|()| self.sync_dir(&path)),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error).at(|| format!("cannot find {}", path.display())),
+            _ => Ok(()),
         }
     }
 
