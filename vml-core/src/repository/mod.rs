@@ -35,7 +35,7 @@ pub use vml_chunk::gc::PackUse;
 
 use crate::entry::{Entry, EntryId, NOTE_RECORD, Note};
 use crate::monitor::Monitor;
-use crate::refs::Refs;
+use crate::refs::{ENTRIES_DIR, Refs};
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, OnceLock};
 use vml_chunk::codec::{decode_record, encode_record};
@@ -47,7 +47,6 @@ pub const RECEIVED_AUTHOR: &str = "vml receive";
 /// Largest record of an entry or a note.
 const RECORD_MAX_LEN: u64 = 16 << 20;
 const CONFIG_KEY: &str = "config";
-const ENTRIES_DIR: &str = "entries";
 const NOTES_DIR: &str = "notes";
 
 /// How a repository is used by this process; nothing of it is stored.
@@ -176,6 +175,11 @@ impl Repository {
         // A record that cannot be read says nothing.
         ids.retain(|id| !forgotten.contains(id) || !self.is_forgotten(id).unwrap_or(false));
         Ok(ids)
+    }
+
+    /// Makes entries durable that others published: whoever did may have been killed before he came to do it. Before anybody is told that one is there.
+    pub(crate) fn settle_entries(&self) -> Result<()> {
+        self.backend.settle(ENTRIES_DIR)
     }
 
     /// Adds a note to an entry.

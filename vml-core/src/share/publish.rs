@@ -68,6 +68,8 @@ pub(crate) fn publish(
         }
         if new {
             commit(&entry)?;
+        } else {
+            repository.settle_entries()?;
         }
         received.push(ReceivedEntry { id, entry, new, placed: None });
     }
@@ -97,13 +99,17 @@ fn place(repository: &Repository, id: &EntryId, entry: &Entry, lineage: &[EntryI
             refs.set(kind, &name, None, Some(*id))?;
             return Ok(Placed::Made(name));
         }
-        Some(present) if present == *id => return Ok(Placed::Present(name)),
+        Some(present) if present == *id => {
+            refs.settle(kind)?;
+            return Ok(Placed::Present(name));
+        }
         Some(present) if kind == RefKind::Area => {
             if ancestors(repository, id).contains(&present) || lineage.contains(&present) && !lineage.contains(id) {
                 refs.set(kind, &name, Some(present), Some(*id))?;
                 return Ok(Placed::Advanced(name));
             }
             if ancestors(repository, &present).contains(id) {
+                refs.settle(kind)?;
                 return Ok(Placed::Present(name));
             }
         }
@@ -113,7 +119,7 @@ fn place(repository: &Repository, id: &EntryId, entry: &Entry, lineage: &[EntryI
     stem.truncate(60);
     let tag = format!("{stem}-received-{}", id.short());
     match refs.get(RefKind::Tag, &tag)? {
-        Some(target) if target == *id => {}
+        Some(target) if target == *id => refs.settle(RefKind::Tag)?,
         other => refs.set(RefKind::Tag, &tag, other, Some(*id))?,
     }
     Ok(Placed::Tagged(tag))

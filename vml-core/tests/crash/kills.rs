@@ -4,7 +4,7 @@
 use crate::beside::{Act, ids, may_end_so};
 use crate::ledger::Ledger;
 use crate::local::Recorded;
-use crate::replay::{LIMIT, assert_sound, local, rounds, seed};
+use crate::replay::{LIMIT, failure, local, rounds, seed};
 use crate::scenarios::ALL;
 use crate::sound::learn;
 use crate::world::{OPTIONS, ROOT, config};
@@ -31,11 +31,25 @@ fn draw(recorded: &Recorded, rng: &mut Rng) -> Vec<Next> {
     next
 }
 
-/// Goes on from what is on `disk`, and through all states that a loss of power leaves then.
-fn go_on(recorded: &Recorded, next: &[Next], base: &Image, disk: &Disk, ledger: &Ledger, what: &str, tally: &Tally) {
+/// What goes on from what is on a disk.
+struct GoingOn<'a> {
+    recorded: &'a Recorded,
+    /// What is durable on it, and what is done.
+    base: &'a Image,
+    disk: &'a Disk,
+    ledger: &'a Ledger,
+    next: &'a [Next],
+    what: String,
+    /// Makes the access; real ones go straight to the disk.
+    access: fn(Arc<dyn Backend>) -> Arc<dyn Backend>,
+}
+
+/// Goes on, and through all states that a loss of power leaves then; gives what is wrong with one of them.
+fn go_on(going: &GoingOn<'_>, tally: &Tally) -> Option<String> {
+    let GoingOn { recorded, base, disk, ledger, next, what, access } = going;
     let from = disk.position();
-    let files: Arc<dyn Backend> = Arc::new(LocalBackend::create_on(Handle::new(disk), ROOT).unwrap());
-    for step in next {
+    let files = access(Arc::new(LocalBackend::create_on(Handle::new(disk), ROOT).unwrap()));
+    for step in *next {
         let result = match step {
             Next::Again => (recorded.run)(&files, ledger),
             Next::Else(act) => act.run(&files, ledger),
@@ -54,7 +68,7 @@ fn go_on(recorded: &Recorded, next: &[Next], base: &Image, disk: &Disk, ledger: 
     let known = learn(&recorded.known, &files);
     let mut jobs = local(what, base, &disk.log(), from, ledger, tally);
     jobs.iter_mut().for_each(|job| job.indexed = false);
-    assert_sound(&jobs, &known);
+    failure(&jobs, &known)
 }
 
 /// Whether others see another state after it.
@@ -68,7 +82,8 @@ fn killed(recorded: &Recorded, place: usize, rng: &mut Rng, tally: &Tally) {
     let position = disk.clone();
     let ledger = recorded.ledger.stopped_at(place, move || position.position());
     let what = format!("{}, killed after {place} operations, then {next:?}", recorded.name);
-    go_on(recorded, &next, &recorded.base.image, &disk, &ledger, &what, tally);
+    let going = GoingOn { recorded, base: &recorded.base.image, disk: &disk, ledger: &ledger, next: &next, what, access: |files| files };
+    assert_eq!(go_on(&going, tally), None);
 }
 
 fn cut_off(recorded: &Recorded, place: usize, rng: &mut Rng, tally: &Tally) {
@@ -84,7 +99,23 @@ fn cut_off(recorded: &Recorded, place: usize, rng: &mut Rng, tally: &Tally) {
     let position = disk.clone();
     let ledger = recorded.ledger.stopped_at(place, move || position.position());
     let what = format!("{}, the power goes after {place} operations, then {next:?}", recorded.name);
-    go_on(recorded, &next, &image, &disk, &ledger, &what, tally);
+    let going = GoingOn { recorded, base: &image, disk: &disk, ledger: &ledger, next: &next, what, access: |files| files };
+    assert_eq!(go_on(&going, tally), None);
+}
+
+/// Kills a command at every place, and has it done again by processes that make nothing durable that others did.
+pub fn careless(scenario: &str) -> Option<String> {
+    let recorded = Recorded::of(crate::scenarios::named(scenario), false);
+    let tally = Tally::default();
+    (1..=recorded.log.len()).filter(|place| is_seen(&recorded.log[place - 1])).find_map(|place| {
+        let disk = Disk::after(&recorded.base.image, &recorded.log[..place]);
+        let position = disk.clone();
+        let ledger = recorded.ledger.stopped_at(place, move || position.position());
+        let what = format!("{scenario}, killed after {place} operations, then again by the careless");
+        let next = [Next::Again, Next::Else(Act::Collect)];
+        let access = crate::rules::careless;
+        go_on(&GoingOn { recorded: &recorded, base: &recorded.base.image, disk: &disk, ledger: &ledger, next: &next, what, access }, &tally)
+    })
 }
 
 #[test]

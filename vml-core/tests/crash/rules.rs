@@ -189,6 +189,20 @@ impl Backend for Secretive {
     }
 }
 
+/// A backend that makes nothing durable that others did.
+pub fn careless(inner: Arc<dyn Backend>) -> Arc<dyn Backend> {
+    // It does not pass `settle` on; there is no such file.
+    Arc::new(Secretive { inner, dir: "nothing/", own: Arc::default() })
+}
+
+#[test]
+fn reliance_on_what_others_did_not_make_durable_is_found() {
+    for scenario in ["first save", "receive", "forget"] {
+        let failure = crate::kills::careless(scenario).expect("it is not found out that nothing is settled");
+        println!("{}", failure.lines().next().unwrap());
+    }
+}
+
 /// Runs a save that relies on what is collected beside two collections, until that goes wrong; at most so often.
 fn side_by_side_until_it_fails(hidden: Option<&'static str>, orders: u64) -> Option<String> {
     let base = named("collection").base();

@@ -346,3 +346,20 @@ fn a_trusted_remote_is_noted_and_an_untrusted_one_too() {
     OpenRemote::new(&to, "far", false, 5).commit(&Commit { entries: vec![record], ..Commit::default() }).unwrap();
     assert_eq!(provenance(&to, &own).unwrap(), None);
 }
+
+/// A push that was cut when its entries were there and no ref pointed to them.
+#[test]
+fn a_push_that_was_cut_before_its_last_step_points_the_area_when_it_is_done_again() {
+    let scene = scene();
+    let backend = memory();
+    let to = init(&backend);
+    let latest = scene.entries[1];
+    send(&scene.repository, &to, &[latest]).unwrap();
+    to.refs().set(RefKind::Area, "work", Some(latest), None).unwrap();
+    let again = send(&scene.repository, &to, &[latest]).unwrap();
+    assert_eq!(again.entries.len(), 1);
+    assert_eq!((again.entries[0].1.new, again.entries[0].1.placed.clone()), (false, Some(Placed::Made("work".to_owned()))));
+    assert_eq!(to.refs().get(RefKind::Area, "work").unwrap(), Some(latest));
+    // What an entry at the head continues is in its place.
+    assert_eq!(send(&scene.repository, &to, &scene.entries[..1]).unwrap(), Transferred { present_count: 1, ..Transferred::default() });
+}

@@ -37,8 +37,9 @@ impl std::fmt::Display for Tally {
         let get = |count: &AtomicU64| count.load(Ordering::Relaxed);
         write!(
             f,
-            "{} distinct states of {} at {} places, of which {} were sampled",
+            "{} distinct states ({} looked at, for what was told differed) of {} at {} places, of which {} were sampled",
             self.distinct(),
+            self.tried.lock().unwrap_or_else(PoisonError::into_inner).len(),
             get(&self.states),
             get(&self.prefixes),
             get(&self.sampled)
