@@ -126,6 +126,8 @@ impl Repository {
             known.may_go(id, &going, force)?;
         }
         self.move_refs(&going, &known)?;
+        // A ref that somebody took away must not come back to an entry that is forgotten.
+        RefKind::ALL.into_iter().try_for_each(|kind| self.refs().settle(kind))?;
         // From here on it is forgotten, whatever becomes of its file.
         for id in ids {
             self.put_forgotten(id, &self.nearest_left(id, &known, &going)?)?;
@@ -230,8 +232,6 @@ impl Repository {
                 };
                 refs.set(kind, &name, Some(target), new)?;
             }
-            // One that is gone must not come back to an entry that is forgotten.
-            refs.settle(kind)?;
         }
         Ok(())
     }
