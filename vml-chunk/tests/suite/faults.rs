@@ -172,14 +172,26 @@ fn a_repository_that_cannot_be_written_is_still_read_without_its_index() {
     let (files, finished) = several_sessions();
     delete_index(files.as_ref());
     let faulty = FaultyBackend::new(Arc::clone(&files));
-    // the quarantine twice, list index, list data, list meta, then two reads and a length a pack; whatever is staged afterwards fails.
-    let reads = 5 + 3 * keys(files.as_ref(), "data").len();
+    // the quarantine twice, list index, list data, list meta, settle both, then two reads and a length a pack; whatever is staged afterwards fails.
+    let reads = 7 + 3 * keys(files.as_ref(), "data").len();
     faulty.fail_at(reads, ErrorKind::PermissionDenied, Repeat::Once, Effect::Nothing);
     let (store, report) = ChunkStore::open(Arc::new(faulty.clone()), options()).unwrap();
     assert_eq!((report.indexed_packs, faulty.fired()), (3, 1));
     assert_eq!(faulty.operations()[reads].name, "stage");
     assert_all(&store, &finished, "from an index in memory");
     assert_eq!(keys(files.as_ref(), "index"), [""; 0]);
+}
+
+#[test]
+fn packs_whose_names_cannot_be_made_durable_are_indexed_in_memory_only() {
+    let (files, finished) = several_sessions();
+    delete_index(files.as_ref());
+    let faulty = FaultyBackend::new(Arc::clone(&files));
+    faulty.fail_at(5, ErrorKind::Io, Repeat::Once, Effect::Nothing);
+    let (store, report) = ChunkStore::open(Arc::new(faulty.clone()), options()).unwrap();
+    assert_eq!((faulty.operations()[5].name, report.indexed_packs), ("settle", 3));
+    assert_all(&store, &finished, "from an index in memory");
+    assert_eq!((faulty.count_of("stage"), keys(files.as_ref(), "index").len()), (0, 0), "a segment would outlive them");
 }
 
 #[test]

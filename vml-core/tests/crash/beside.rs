@@ -95,7 +95,7 @@ struct Order {
 }
 
 impl Order {
-    fn draw<'b>(number: u64, bases: &'b [Base]) -> (Self, &'b Base) {
+    fn draw(number: u64, bases: &[Base]) -> (Self, &Base) {
         let mut rng = Rng::new(number);
         let base = &bases[rng.below(bases.len())];
         let processes = draw(base, &mut rng);

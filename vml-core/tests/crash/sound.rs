@@ -102,7 +102,7 @@ impl Job {
             }
             if path.ends_with("gc/quarantine") {
                 let list: Quarantine = decode_record(QUARANTINE_RECORD, content.bytes()).map_err(|error| format!("{error:?}"))?;
-                named.extend([&list.packs, &list.abandoned].into_iter().flat_map(|names| names.iter()).map(|(_, id)| id));
+                named.extend([&list.packs, &list.abandoned].into_iter().flat_map(vml_chunk::store::PackNames::iter).map(|(_, id)| id));
             }
         }
         let mut image = self.image.clone();
