@@ -14,7 +14,9 @@ mod keys;
 mod machines;
 mod output;
 mod progress;
+mod service;
 mod settings;
+mod tokens;
 
 use clap::Parser;
 use std::process::ExitCode;

@@ -4,12 +4,14 @@ mod entries;
 mod guest;
 mod keep;
 mod places;
+mod serve;
 mod share;
 
 pub use entries::*;
 pub use guest::*;
 pub use keep::*;
 pub use places::*;
+pub use serve::*;
 pub use share::*;
 
 use clap::{Args as ClapArgs, Parser, Subcommand};
@@ -98,6 +100,11 @@ pub enum Command {
     /// Keys by which share files are signed
     #[command(subcommand)]
     Key(KeyCommand),
+    /// Let others read the repository and add to it, over HTTP
+    Serve(ServeArgs),
+    /// Tokens that let clients use the service
+    #[command(subcommand)]
+    Token(TokenCommand),
     /// What the repository holds
     Stats,
     /// See whether everything is whole

@@ -22,10 +22,12 @@ mod receive;
 mod restore;
 mod save;
 mod save_machine;
+mod serve;
 mod share;
 mod share_file;
 mod stats;
 mod switch;
+mod token;
 mod trees;
 mod tune;
 
@@ -134,6 +136,8 @@ pub fn run(args: Args) -> Result<Outcome> {
         Command::Share(args) => share::run(&context, &args),
         Command::Receive(args) => receive::run(&context, &args),
         Command::Key(command) => key::run(&context, command),
+        Command::Serve(args) => serve::run(&context, args),
+        Command::Token(command) => token::run(&context, command),
         Command::Stats => stats::run(&context),
         Command::Check(args) => check::run(&context, &args),
         Command::Forget(args) => forget::run(&context, &args),
