@@ -18,7 +18,9 @@ mod net;
 mod output;
 mod progress;
 mod remotes;
+mod service;
 mod settings;
+mod tokens;
 
 use clap::Parser;
 use std::process::ExitCode;

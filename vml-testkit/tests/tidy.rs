@@ -29,9 +29,10 @@ const LAYERS: [(&str, &[&[&str]]); 4] = [
         "vml-cli",
         &[
             &["commands"],
+            &["service"],
             &["output", "progress", "failure"],
             &["machines", "remotes"],
-            &["args", "areas", "bases", "keys"],
+            &["args", "areas", "bases", "keys", "tokens"],
             &["images", "guests"],
             &["net"],
             &["settings"],

@@ -5,6 +5,7 @@ mod guest;
 mod keep;
 mod places;
 mod remotes;
+mod serve;
 mod share;
 
 pub use entries::*;
@@ -12,6 +13,7 @@ pub use guest::*;
 pub use keep::*;
 pub use places::*;
 pub use remotes::*;
+pub use serve::*;
 pub use share::*;
 
 use clap::{Args as ClapArgs, Parser, Subcommand};
@@ -109,6 +111,11 @@ pub enum Command {
     Pull(PullArgs),
     /// Make a repository with everything that another one has
     Clone(CloneArgs),
+    /// Let others read the repository and add to it, over HTTP
+    Serve(ServeArgs),
+    /// Tokens that let clients use the service
+    #[command(subcommand)]
+    Token(TokenCommand),
     /// What the repository holds
     Stats,
     /// See whether everything is whole

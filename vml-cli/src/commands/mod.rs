@@ -23,11 +23,13 @@ mod remote;
 mod restore;
 mod save;
 mod save_machine;
+mod serve;
 mod share;
 mod share_file;
 mod stats;
 mod switch;
 mod transfer;
+mod token;
 mod trees;
 mod tune;
 
@@ -140,6 +142,8 @@ pub fn run(args: Args) -> Result<Outcome> {
         Command::Push(args) => transfer::push(&context, &args),
         Command::Pull(args) => transfer::pull(&context, &args),
         Command::Clone(args) => transfer::clone(&context, &args),
+        Command::Serve(args) => serve::run(&context, args),
+        Command::Token(command) => token::run(&context, command),
         Command::Stats => stats::run(&context),
         Command::Check(args) => check::run(&context, &args),
         Command::Forget(args) => forget::run(&context, &args),
