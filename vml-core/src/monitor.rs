@@ -21,6 +21,8 @@ pub enum Task {
     Scan,
     /// Writing or receiving a share file; chunks are its files.
     Share,
+    /// Getting a file from elsewhere.
+    Fetch,
 }
 
 /// Something that concerns one item; the run goes on, and its result is "done with problems".

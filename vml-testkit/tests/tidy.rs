@@ -14,7 +14,8 @@ const LAYERS: [(&str, &[&[&str]]); 4] = [
     (
         "vml-core",
         &[
-            &["tune", "share"],
+            &["tune", "catalogue"],
+            &["share"],
             &["repository"],
             &["refs", "machine"],
             &["entry"],
