@@ -54,6 +54,11 @@ pub fn spool() -> PathBuf {
     env::temp_dir()
 }
 
+/// What `http_proxy`, `https_proxy`, `all_proxy` and `no_proxy` say, in small letters or else in capitals.
+pub fn proxy_variables() -> [Option<String>; 4] {
+    ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"].map(|name| env::var(name.to_ascii_lowercase()).or_else(|_| env::var(name)).ok())
+}
+
 fn passwd_name() -> Option<String> {
     let uid = rustix::process::getuid().as_raw();
     let owners = vml_hv::guest::host_owners().ok()?;
@@ -120,4 +125,13 @@ pub fn parse_size(text: &str) -> Option<u32> {
         _ => return None,
     };
     digits.parse::<u32>().ok()?.checked_mul(factor)
+}
+
+/// `500K`, `10M`, `1G`: bytes a second, in binary units.
+pub fn parse_rate(text: &str) -> Option<u64> {
+    let (digits, factor) = match text.strip_suffix(['G', 'g']) {
+        Some(digits) => (digits, 1 << 30),
+        None => return parse_size(text).map(u64::from).filter(|rate| *rate > 0),
+    };
+    digits.parse::<u64>().ok()?.checked_mul(factor).filter(|rate| *rate > 0)
 }

@@ -3,12 +3,14 @@
 mod entries;
 mod guest;
 mod keep;
+mod network;
 mod places;
 mod share;
 
 pub use entries::*;
 pub use guest::*;
 pub use keep::*;
+pub use network::*;
 pub use places::*;
 pub use share::*;
 
@@ -98,6 +100,9 @@ pub enum Command {
     /// Keys by which share files are signed
     #[command(subcommand)]
     Key(KeyCommand),
+    /// What a guest is given
+    #[command(subcommand)]
+    Guest(GuestCommand),
     /// What the repository holds
     Stats,
     /// See whether everything is whole

@@ -5,12 +5,16 @@ mod base;
 mod browse;
 mod build;
 mod build_machine;
+mod catalogue;
 mod check;
 mod demo;
 mod diff;
 mod disks;
+mod fetch;
 mod forget;
 mod gc;
+mod guest_proxies;
+mod import_base;
 mod init;
 mod inside;
 mod key;
@@ -134,6 +138,7 @@ pub fn run(args: Args) -> Result<Outcome> {
         Command::Share(args) => share::run(&context, &args),
         Command::Receive(args) => receive::run(&context, &args),
         Command::Key(command) => key::run(&context, command),
+        Command::Guest(command) => guest_proxies::run(&context, &command),
         Command::Stats => stats::run(&context),
         Command::Check(args) => check::run(&context, &args),
         Command::Forget(args) => forget::run(&context, &args),

@@ -24,7 +24,7 @@ const SIZE_MAX: u64 = 16 << 40;
 /// Largest memory in MiB: 16 TiB.
 const MEMORY_MAX_MIB: u64 = 16 << 20;
 /// Most processors.
-const CPUS_MAX: u32 = 4096;
+const CPUS_MAX: u32 = 512;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
