@@ -6,6 +6,7 @@
 mod areas;
 mod args;
 mod bases;
+mod catalogues;
 mod commands;
 mod failure;
 mod guests;
@@ -15,6 +16,7 @@ mod machines;
 // Some of it is for the client of a service, which comes next.
 #[allow(dead_code, unused_imports)]
 mod net;
+mod online;
 mod output;
 mod progress;
 mod remotes;

@@ -61,24 +61,14 @@ pub fn token() -> Option<String> {
     env::var("VML_TOKEN").ok().map(|token| token.trim().to_owned()).filter(|token| !token.is_empty())
 }
 
-/// A file of certificates that are trusted besides those of the system: `VML_CA_FILE`.
-pub fn ca_file() -> Option<PathBuf> {
-    env::var_os("VML_CA_FILE").filter(|path| !path.is_empty()).map(PathBuf::from)
-}
-
-/// A variable of proxies; lower case counts before upper case.
-pub fn proxy_variable(name: &str) -> Option<String> {
-    let upper = || {
-        // HTTP_PROXY can be a header of whoever asks a CGI program.
-        let is_cgi = name == "http_proxy" && env::var_os("REQUEST_METHOD").is_some();
-        env::var(name.to_ascii_uppercase()).ok().filter(|_| !is_cgi)
-    };
-    env::var(name).ok().or_else(upper)
-}
-
 /// Where what is too long for memory may lie for a while: `TMPDIR`, else `/tmp`.
 pub fn spool() -> PathBuf {
     env::temp_dir()
+}
+
+/// What `http_proxy`, `https_proxy`, `all_proxy` and `no_proxy` say, in small letters or else in capitals.
+pub fn proxy_variables() -> [Option<String>; 4] {
+    ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"].map(|name| env::var(name.to_ascii_lowercase()).or_else(|_| env::var(name)).ok())
 }
 
 fn passwd_name() -> Option<String> {
@@ -147,4 +137,13 @@ pub fn parse_size(text: &str) -> Option<u32> {
         _ => return None,
     };
     digits.parse::<u32>().ok()?.checked_mul(factor)
+}
+
+/// `500K`, `10M`, `1G`: bytes a second, in binary units.
+pub fn parse_rate(text: &str) -> Option<u64> {
+    let (digits, factor) = match text.strip_suffix(['G', 'g']) {
+        Some(digits) => (digits, 1 << 30),
+        None => return parse_size(text).map(u64::from).filter(|rate| *rate > 0),
+    };
+    digits.parse::<u64>().ok()?.checked_mul(factor).filter(|rate| *rate > 0)
 }

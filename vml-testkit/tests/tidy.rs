@@ -14,8 +14,8 @@ const LAYERS: [(&str, &[&[&str]]); 4] = [
     (
         "vml-core",
         &[
-            &["remote"],
-            &["tune", "share"],
+            &["remote", "tune", "catalogue"],
+            &["share"],
             &["repository"],
             &["refs", "machine"],
             &["entry"],
@@ -32,8 +32,8 @@ const LAYERS: [(&str, &[&[&str]]); 4] = [
             &["service"],
             &["output", "progress", "failure"],
             &["machines", "remotes"],
-            &["args", "areas", "bases", "keys", "tokens"],
-            &["images", "guests"],
+            &["args", "areas", "bases", "catalogues", "keys", "tokens"],
+            &["images", "guests", "online"],
             &["net"],
             &["settings"],
         ],

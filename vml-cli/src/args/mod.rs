@@ -3,6 +3,7 @@
 mod entries;
 mod guest;
 mod keep;
+mod network;
 mod places;
 mod remotes;
 mod serve;
@@ -11,6 +12,7 @@ mod share;
 pub use entries::*;
 pub use guest::*;
 pub use keep::*;
+pub use network::*;
 pub use places::*;
 pub use remotes::*;
 pub use serve::*;
@@ -116,6 +118,9 @@ pub enum Command {
     /// Tokens that let clients use the service
     #[command(subcommand)]
     Token(TokenCommand),
+    /// What a guest is given
+    #[command(subcommand)]
+    Guest(GuestCommand),
     /// What the repository holds
     Stats,
     /// See whether everything is whole

@@ -136,6 +136,5 @@ pub struct CloneArgs {
 }
 
 fn parse_rate(text: &str) -> Result<u64, String> {
-    let rate = crate::settings::parse_size(text.strip_suffix("/s").unwrap_or(text)).filter(|rate| *rate > 0);
-    rate.map(u64::from).ok_or_else(|| "write bytes a second, like 500K or 2M".to_owned())
+    crate::settings::parse_rate(text.strip_suffix("/s").unwrap_or(text)).ok_or_else(|| "write bytes a second, like 500K or 2M".to_owned())
 }

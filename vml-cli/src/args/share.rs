@@ -63,6 +63,9 @@ pub struct ReceiveArgs {
     /// Take it only if a key of `vml key list` signed it
     #[arg(long)]
     pub require_signed: bool,
+    /// Do not fetch a base that is missing here
+    #[arg(long)]
+    pub no_fetch: bool,
 }
 
 #[derive(Debug, Subcommand)]

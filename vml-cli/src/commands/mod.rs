@@ -5,12 +5,16 @@ mod base;
 mod browse;
 mod build;
 mod build_machine;
+mod catalogue;
 mod check;
 mod demo;
 mod diff;
 mod disks;
+mod fetch;
 mod forget;
 mod gc;
+mod guest_proxies;
+mod import_base;
 mod init;
 mod inside;
 mod key;
@@ -28,8 +32,8 @@ mod share;
 mod share_file;
 mod stats;
 mod switch;
-mod transfer;
 mod token;
+mod transfer;
 mod trees;
 mod tune;
 
@@ -144,6 +148,7 @@ pub fn run(args: Args) -> Result<Outcome> {
         Command::Clone(args) => transfer::clone(&context, &args),
         Command::Serve(args) => serve::run(&context, args),
         Command::Token(command) => token::run(&context, command),
+        Command::Guest(command) => guest_proxies::run(&context, &command),
         Command::Stats => stats::run(&context),
         Command::Check(args) => check::run(&context, &args),
         Command::Forget(args) => forget::run(&context, &args),

@@ -27,6 +27,10 @@ pub fn run(context: &Context, args: &ReceiveArgs) -> Result<Outcome> {
         let file = File::open(&args.file).at(|| format!("cannot open {}", args.file.display()))?;
         Box::new(BufReader::with_capacity(1 << 20, file))
     };
+    if !args.no_fetch {
+        let may = |signer: Option<PublicKey>| !args.require_signed || signer.is_some_and(|key| trusted(&key).is_some());
+        reader = super::fetch::before_receiving(context, reader, &may)?;
+    }
     let received = receive(&repository, &mut reader, &options, &progress);
     progress.finish();
     let received = received.with_context(|| format!("cannot receive {}", args.file.display()))?;

@@ -25,6 +25,20 @@ impl Network {
         Self { agents: Agents::new(options, random), rules, health: Mutex::default(), started: Instant::now(), turn }
     }
 
+    /// The same with the proxies of each group in the order of their distance, and not by turns.
+    pub fn nearest_first(self, geo: Option<&Url>) -> Self {
+        let rules = self.rules.clone().each(|list| {
+            let groups = list.groups().iter().map(|group| {
+                let proxies = super::order::proxies_of(group);
+                let nearest = super::order::nearest_proxies(&self, &proxies, geo).into_iter().map(|(proxy, _)| Hop::Proxy(proxy));
+                nearest.chain(group.iter().filter(|hop| **hop == Hop::Direct).cloned()).collect::<Vec<_>>()
+            });
+            // Each by itself, as one group would be taken by turns.
+            super::proxies::ProxyList::in_order(groups.flatten().collect::<Vec<_>>())
+        });
+        Self { rules, ..self }
+    }
+
     fn health(&self) -> MutexGuard<'_, Health> {
         self.health.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -5,4 +5,6 @@
 #[path = "../../src/net/mod.rs"]
 mod net;
 
+mod download;
 mod network;
+mod order;
