@@ -17,7 +17,7 @@ use std::collections::HashMap;
 use vml_core::entry::{Entry, EntryId};
 use vml_core::refs::RefKind;
 use vml_core::remote::Remote;
-use vml_core::{NoMonitor, Result};
+use vml_core::{ErrorKind, NoMonitor, Result};
 
 /// Entries of one answer.
 const LIST_MAX: usize = 1000;
@@ -115,7 +115,12 @@ pub async fn forget(
     let id: EntryId = named(path)?.parse().map_err(|_| whole())?;
     let Query(asked) = asked.map_err(|_| Failure::bad_request("`force` is true or false"))?;
     let room = service.limits.enter(Work::Commit).await?;
-    blocking(room, move || with_remote(&service, &who, |remote| remote.forget(&[id], asked.force))).await?;
+    blocking(room, move || {
+        // A damaged one can be forgotten, one that is not there cannot.
+        service.repository.entry(&id).map(|_| ()).or_else(|error| if error.kind() == ErrorKind::NotFound { Err(error) } else { Ok(()) })?;
+        with_remote(&service, &who, |remote| remote.forget(&[id], asked.force))
+    })
+    .await?;
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::NO_CONTENT;
     Ok(response)
