@@ -5,6 +5,7 @@
 mod access;
 mod bad_input;
 mod client;
+mod clients;
 mod crowd;
 mod ending;
 mod files;
