@@ -50,6 +50,8 @@ pub mod pack;
 pub mod stats;
 pub mod store;
 
+#[cfg(feature = "object")]
+pub use backend::ObjectBackend;
 pub use backend::{Backend, DiscardBackend, Listed, LocalBackend, Mapped, MemoryBackend, PutOutcome, Staged};
 pub use chunker::{Chunker, ChunkerParams};
 pub use error::{Error, ErrorKind, IoResultExt, Result};

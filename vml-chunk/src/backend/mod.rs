@@ -7,10 +7,14 @@
 mod discard;
 mod local;
 mod memory;
+#[cfg(feature = "object")]
+pub mod object;
 
 pub use discard::DiscardBackend;
 pub use local::LocalBackend;
 pub use memory::MemoryBackend;
+#[cfg(feature = "object")]
+pub use object::ObjectBackend;
 
 use crate::error::{Error, ErrorKind, Result};
 use std::fmt;
@@ -97,6 +101,14 @@ pub trait Backend: Send + Sync + fmt::Debug {
         self.read_at(key, 0, &mut bytes)?;
         Ok(bytes)
     }
+
+    /// Reads many small files as [`read`](Self::read) does, side by side where each takes long to come.
+    fn read_many(&self, keys: &[String], limit: u64) -> Vec<Result<Vec<u8>>> {
+        keys.iter().map(|key| self.read(key, limit)).collect()
+    }
+
+    /// A hint that these immutable files will be read soon: a cache gets those that it has not, side by side. Failures are met when they are read.
+    fn prefetch(&self, _keys: &[String]) {}
 }
 
 /// A file on its way: invisible until published, gone without a trace when dropped.

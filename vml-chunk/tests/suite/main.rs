@@ -13,6 +13,10 @@ mod healing;
 mod index;
 mod limits;
 mod model;
+#[cfg(feature = "object")]
+mod objects;
 mod pool;
+#[cfg(feature = "object")]
+mod served;
 mod sessions;
 mod support;
