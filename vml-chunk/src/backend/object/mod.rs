@@ -123,6 +123,15 @@ impl ObjectBackend {
         Ok(self)
     }
 
+    /// Takes it as known what the store does beyond what is needed, instead of reading what a probe found.
+    ///
+    /// # Errors
+    /// `InvalidInput` when the backend is in use already.
+    pub fn with_abilities(mut self, abilities: Abilities) -> Result<Self> {
+        self.unshared()?.abilities = OnceLock::from(abilities);
+        Ok(self)
+    }
+
     fn unshared(&mut self) -> Result<&mut Shared> {
         Arc::get_mut(&mut self.shared).ok_or_else(|| Error::invalid("the backend is in use"))
     }
