@@ -7,12 +7,15 @@ mod areas;
 mod args;
 mod bases;
 mod commands;
+#[cfg(feature = "object")]
+mod credentials;
 mod failure;
 mod guests;
 mod images;
 mod keys;
 mod machines;
 mod output;
+mod places;
 mod progress;
 mod settings;
 

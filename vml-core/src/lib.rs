@@ -28,7 +28,11 @@ pub mod volume;
 pub use entry::{Entry, EntryId};
 pub use monitor::{CollectMonitor, Monitor, NoMonitor, Problem, Task};
 pub use repository::{Config, Repository, RepositoryOptions};
-pub use vml_chunk::{Backend, ChunkStore, DiscardBackend, Error, ErrorKind, IoResultExt, LocalBackend, MemoryBackend, Result};
+#[cfg(feature = "object")]
+pub use vml_chunk::backend::object;
+pub use vml_chunk::{
+    Backend, CachedBackend, ChunkStore, DiscardBackend, Error, ErrorKind, IoResultExt, LocalBackend, MemoryBackend, Result,
+};
 
 /// The README's example is compiled and run as a test.
 #[cfg(doctest)]

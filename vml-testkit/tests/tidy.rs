@@ -28,10 +28,10 @@ const LAYERS: [(&str, &[&[&str]]); 4] = [
         "vml-cli",
         &[
             &["commands"],
-            &["output", "progress", "failure"],
+            &["output", "progress", "failure", "places"],
             &["machines"],
             &["args", "areas", "bases", "keys"],
-            &["images", "guests"],
+            &["images", "guests", "credentials"],
             &["settings"],
         ],
     ),

@@ -120,6 +120,10 @@ impl Backend for DiscardBackend {
     fn prefetch(&self, keys: &[String]) {
         self.inner.prefetch(keys);
     }
+
+    fn prefetch_dir(&self, dir: &str) {
+        self.inner.prefetch_dir(dir);
+    }
 }
 
 struct Discarded;

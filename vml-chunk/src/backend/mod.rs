@@ -4,12 +4,14 @@
 //! immutable but the files changed by [`Backend::swap`]. Caches, retries, faults and dry runs are wrappers around this trait; every
 //! implementation passes the one conformance suite in `vml-testkit`.
 
+mod cached;
 mod discard;
 mod local;
 mod memory;
 #[cfg(feature = "object")]
 pub mod object;
 
+pub use cached::CachedBackend;
 pub use discard::DiscardBackend;
 pub use local::LocalBackend;
 pub use memory::MemoryBackend;
@@ -109,6 +111,9 @@ pub trait Backend: Send + Sync + fmt::Debug {
 
     /// A hint that these immutable files will be read soon: a cache gets those that it has not, side by side. Failures are met when they are read.
     fn prefetch(&self, _keys: &[String]) {}
+
+    /// A hint that files of this directory of immutable ones will be read, it is not known which.
+    fn prefetch_dir(&self, _dir: &str) {}
 }
 
 /// A file on its way: invisible until published, gone without a trace when dropped.

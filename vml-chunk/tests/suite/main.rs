@@ -1,6 +1,7 @@
 //! Everything about `vml-chunk` that is tested through its public interface, in one binary.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod cached;
 mod conformance;
 mod cut_points;
 mod damage;
