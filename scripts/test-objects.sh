@@ -56,4 +56,4 @@ boto3.client("s3", endpoint_url="http://127.0.0.1:" + sys.argv[1], region_name="
 EOF
 
 export VML_TEST_S3=http://127.0.0.1:$moto VML_TEST_S3_CARELESS=http://127.0.0.1:$careless VML_TEST_MOTO=$venv/bin/moto_server
-cargo test -p vml-chunk --features object --test suite served:: -- --ignored "$@"
+cargo test -p vml-chunk -p vml-cli --test suite -- --ignored served:: objects::

@@ -34,7 +34,8 @@ impl Place {
         if let Some(place) = ObjectPlace::parse(text)? {
             return Ok(Self::Objects(place));
         }
-        if let Some((scheme, _)) = text.split_once("://") {
+        let scheme = text.split_once("://").map(|(scheme, _)| scheme);
+        if let Some(scheme) = scheme.filter(|scheme| !scheme.is_empty() && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric())) {
             let text = format!(
                 "{text:?} is no repository: this program knows directories, and s3://, gs:// and az:// where it is built with object storage"
             );

@@ -10,6 +10,8 @@ use std::time::Duration;
 
 /// Times that a request is made whose fate is unknown; the crate has made it again by itself before that, where it is allowed to.
 const TRIES: u32 = 5;
+/// After this time nothing is tried again.
+const GIVE_UP: Duration = Duration::from_secs(60);
 /// Waited before the second try, and twice as long before each later one.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -42,8 +44,13 @@ pub(super) async fn put_if(
     what: &str,
 ) -> Result<Put> {
     let mut lost: Option<StoreError> = None;
+    let started = tokio::time::Instant::now();
     for attempt in 0..TRIES {
         if attempt > 0 {
+            // A store that takes minutes to fail will not do better.
+            if started.elapsed() > GIVE_UP {
+                break;
+            }
             tokio::time::sleep(PAUSE * 2_u32.pow(attempt - 1)).await;
         }
         let mut attributes = Attributes::new();
