@@ -296,3 +296,61 @@ fn the_probe_refuses_stores_that_do_not_keep_conditions() {
     refused(Odd::new(|path, _| if path.contains("race-") { Fault::Condition } else { Fault::None }), "of 8 writers");
     refused(Odd::new(|path, number| if path.contains("-one") && number == 3 { Fault::Condition } else { Fault::None }), "has changed");
 }
+
+/// A server that answers each request with what `answer` makes of its first line, and then with `endless` until nobody reads.
+fn lying_server(answer: impl Fn(&str) -> (String, Option<&'static [u8]>) + Send + Sync + 'static) -> String {
+    use std::io::{BufRead as _, BufReader, Write as _};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    let answer = Arc::new(answer);
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (mut stream, answer) = (stream.unwrap(), Arc::clone(&answer));
+            std::thread::spawn(move || {
+                let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+                let Some(Ok(first)) = lines.next() else { return };
+                while lines.next().is_some_and(|line| line.is_ok_and(|line| !line.is_empty())) {}
+                let (text, endless) = answer(&first);
+                if stream.write_all(text.as_bytes()).is_err() {
+                    return;
+                }
+                while endless.is_some_and(|part| stream.write_all(part).is_ok()) {}
+            });
+        }
+    });
+    address
+}
+
+#[test]
+fn a_lying_store_is_an_error_and_takes_no_memory() {
+    const HEAD: &str = "ETag: \"x\"\r\nLast-Modified: Thu, 01 Jan 2026 00:00:00 GMT\r\nConnection: close\r\n";
+    // A chunk of sixteen bytes, again and again.
+    const CHUNK: &[u8] = b"10\r\n0123456789abcdef\r\n";
+    let server = lying_server(|request| {
+        let chunked = |status: &str| (format!("HTTP/1.1 {status}\r\n{HEAD}Transfer-Encoding: chunked\r\n\r\n"), Some(CHUNK));
+        match request {
+            _ if request.contains("short") => (format!("HTTP/1.1 200 OK\r\n{HEAD}Content-Length: 100\r\n\r\nten bytes."), None),
+            _ if request.contains("huge") => (format!("HTTP/1.1 200 OK\r\n{HEAD}Content-Length: 1099511627776\r\n\r\n"), Some(CHUNK)),
+            _ if request.contains("whole") => (format!("HTTP/1.1 200 OK\r\n{HEAD}Content-Length: 10\r\n\r\n0123456789"), None),
+            _ if request.contains("denied") => chunked("403 Forbidden"),
+            _ if request.contains("moved") => {
+                (format!("HTTP/1.1 307 Moved\r\n{HEAD}Location: http://127.0.0.1:9/x\r\nContent-Length: 0\r\n\r\n"), None)
+            }
+            _ => chunked("200 OK"),
+        }
+    });
+    let place = vml_chunk::backend::object::ObjectPlace::parse("s3://bucket/p").unwrap().unwrap();
+    let option = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+    let options = [option("aws_endpoint_url", &server), option("aws_access_key_id", "k"), option("aws_secret_access_key", "s")];
+    let backend = vml_chunk::backend::object::connect(&place, &options).unwrap();
+    let started = std::time::Instant::now();
+    assert_eq!(backend.read("data/short", 100).unwrap_err().kind(), ErrorKind::Io);
+    assert_eq!(backend.read("data/huge", 100).unwrap_err().kind(), ErrorKind::Corrupt, "more than it may have");
+    assert_eq!(backend.map("data/huge").map(|_| ()).unwrap_err().kind(), ErrorKind::Corrupt);
+    assert_eq!(backend.read("data/endless", 100).unwrap_err().kind(), ErrorKind::Io, "without a length");
+    assert_eq!(backend.read_at("data/whole", 3, &mut [0; 4]).unwrap_err().kind(), ErrorKind::Io, "no range");
+    assert_eq!(backend.read("data/denied", 100).unwrap_err().kind(), ErrorKind::Io, "an answer without an end");
+    assert_eq!(backend.read("data/moved", 100).unwrap_err().kind(), ErrorKind::Io, "nobody is followed elsewhere");
+    assert_eq!(backend.list("listing").unwrap_err().kind(), ErrorKind::Io);
+    assert!(started.elapsed() < Duration::from_secs(120), "{:?}", started.elapsed());
+}
