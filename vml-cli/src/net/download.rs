@@ -105,6 +105,7 @@ pub fn download(network: &Network, wanted: &Wanted<'_>, path: &Path, patience: P
             part: &mut part,
             got: &mut got,
             pace: Pace::new(wanted.limit),
+            told: BTreeSet::new(),
             used: BTreeSet::new(),
         };
         run.fill(&mut mirrors)?;
@@ -139,6 +140,8 @@ struct Run<'a> {
     part: &'a mut Part,
     got: &'a mut Got,
     pace: Pace,
+    /// What was told already: who is asked again says the same again.
+    told: BTreeSet<String>,
     /// Mirrors of which bytes are in the part.
     used: BTreeSet<usize>,
 }
@@ -160,7 +163,7 @@ impl Run<'_> {
                     match self.attempt(at, mirror.url, hop)? {
                         End::Done => return Ok(()),
                         End::Refused(why) => {
-                            self.monitor.notice(&why);
+                            self.tell(why.clone());
                             // What comes by a proxy may be the proxy's word: the mirror has its own when nobody stands between.
                             if *hop == Hop::Direct || number + 1 == hops.len() {
                                 mirror.refused = Some(why);
@@ -171,7 +174,7 @@ impl Run<'_> {
                         End::Cut(why) => {
                             let len = self.part.len();
                             let rest = if len > 0 { format!("; going on at byte {len}") } else { String::new() };
-                            self.monitor.notice(&format!("{why}{rest}"));
+                            self.tell(format!("{why}{rest}"));
                             told.push(why);
                         }
                     }
@@ -189,6 +192,13 @@ impl Run<'_> {
                 return Err(Error::new(ErrorKind::Io, format!("nobody sends the file any more ({here}): {}", told.join("; "))));
             }
             std::thread::sleep(self.patience.pause * (1 << idle_rounds.min(5)));
+        }
+    }
+
+    fn tell(&mut self, notice: String) {
+        if !self.told.contains(&notice) {
+            self.monitor.notice(&notice);
+            self.told.insert(notice);
         }
     }
 
