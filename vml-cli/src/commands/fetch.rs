@@ -88,7 +88,7 @@ fn tell_present(context: &Context, base: &str, entry: &EntryId, started: Instant
 
 fn tell(context: &Context, base: &str, found: &Found, fetched: &Fetched, got: &Got, elapsed_ms: u64) -> Result<()> {
     let signed = super::receive::signed_by(found.signer.as_ref(), found.known_as.as_deref());
-    let size = human::size(found.offer.size);
+    let size = human::size(got.continued_at + got.received);
     let continued =
         if got.continued_at > 0 { format!(", {} of it here from an earlier try", human::size(got.continued_at)) } else { String::new() };
     context.say(format_args!(
@@ -101,6 +101,11 @@ fn tell(context: &Context, base: &str, found: &Found, fetched: &Fetched, got: &G
         Some(file) => context.say(format_args!("overlays stand on {}", file.display())),
         None => Ok(()),
     }
+}
+
+/// How large it is, for people.
+pub fn size(offer: &Offer) -> String {
+    offer.size.map_or_else(|| "size unknown".to_owned(), human::size)
 }
 
 /// An offer as JSON.
@@ -125,7 +130,7 @@ fn plan(context: &Context, base: &str, found: &Found) -> Result<Outcome> {
     }
     let offer = &found.offer;
     context.say(format_args!("would fetch {base}: {}", human::first_line(&offer.description)))?;
-    context.say(format_args!("{} as {}, {}", human::size(offer.size), offer.format.name(), offer.digest))?;
+    context.say(format_args!("{} as {}, {}", size(offer), offer.format.name(), offer.digest))?;
     let signed = super::receive::signed_by(found.signer.as_ref(), found.known_as.as_deref());
     context.say(format_args!("named by the catalogue {}, {signed}", found.catalogue))?;
     offer.urls.iter().try_for_each(|url| context.say(format_args!("from {url}")))?;
@@ -191,7 +196,8 @@ impl Online {
     fn get(&self, offer: &Offer, packed: &Path, limit: Option<u64>, progress: &crate::progress::Progress) -> Result<Got> {
         // A run that was killed later than this has left it whole.
         if import_base::is_whole(packed, offer)? {
-            return Ok(Got { continued_at: offer.size, ..Got::default() });
+            let len = fs::metadata(packed).at(|| format!("cannot read {}", packed.display()))?.len();
+            return Ok(Got { continued_at: len, ..Got::default() });
         }
         let mut urls = Vec::new();
         for url in &offer.urls {
@@ -294,7 +300,7 @@ fn fetch_missing(context: &Context, base: &str) -> Result<bool> {
         Err(error) if error.downcast_ref::<Error>().is_some_and(|error| error.kind() == ErrorKind::NotFound) => return Ok(false),
         other => other?,
     };
-    context.say(format_args!("the base {base} is missing here: fetching {}", human::size(found.offer.size)))?;
+    context.say(format_args!("the base {base} is missing here: fetching {}", size(&found.offer)))?;
     let started = Instant::now();
     let fetched = online.fetch(context, base, &found, None)?;
     if let Some(got) = &fetched.got {

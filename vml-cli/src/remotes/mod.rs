@@ -2,11 +2,12 @@
 //!
 //! ```text
 //! list       remotes.toml               service    a Remote over a line, repeated where that helps
-//! ssh http   lines                      limit      bytes a second
+//! ssh http   lines                      limit      bytes a second      link   a share file on the web
 //! ```
 
 mod http;
 mod limit;
+pub mod link;
 pub mod list;
 mod service;
 mod ssh;

@@ -303,6 +303,20 @@ fn catalogues_are_added_asked_and_removed() {
 }
 
 #[test]
+fn the_example_is_a_catalogue() {
+    let host = Host::bare();
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/examples/catalogue.toml");
+    let shown = host.json_lines(["base", "catalogue", "show", example.to_str().unwrap()]);
+    assert!(shown.len() >= 2 && shown.iter().all(|base| base["digest"].as_str().unwrap().starts_with("sha512:")), "{shown:?}");
+    // With a digest, what is commented out is one as well.
+    let text = fs::read_to_string(&example).unwrap();
+    let (before, cernvm) = text.split_once("#\n# [[base]]").unwrap();
+    let cernvm = cernvm.replace("\n# ", "\n").replace("\"...\"", &format!("\"{}\"", sha256(b"")));
+    fs::write(host.path("whole.toml"), format!("{before}\n[[base]]{cernvm}")).unwrap();
+    assert_eq!(host.json_lines(["base", "catalogue", "show", "whole.toml"]).len(), shown.len() + 1);
+}
+
+#[test]
 fn a_signed_catalogue_is_by_whom_one_trusts() {
     let server = WebServer::start();
     let (host, author) = (Host::new(), Host::bare());
