@@ -1,5 +1,5 @@
 # `make demo` and `make test` are all the set-up there is.
-.PHONY: all build demo test lint corpus-test boot-test machine-test libvirt-test service-test bench compare fuzz clean
+.PHONY: all build demo test lint corpus-test object-test boot-test machine-test libvirt-test service-test bench compare fuzz clean
 
 # libvirt's adapter is built where libvirt's headers are; looked for when it is needed, because setup may install them.
 FEATURES = $$(pkg-config --exists libvirt 2>/dev/null && echo --features vml-cli/libvirt)
@@ -18,6 +18,7 @@ test:
 	@$(MAKE) --no-print-directory lint
 	cargo test --workspace $(FEATURES)
 	@$(MAKE) --no-print-directory corpus-test
+	@$(MAKE) --no-print-directory object-test
 	@$(MAKE) --no-print-directory boot-test
 	@$(MAKE) --no-print-directory machine-test
 	@$(MAKE) --no-print-directory libvirt-test
@@ -31,6 +32,9 @@ lint:
 
 corpus-test:
 	@scripts/test-corpus.sh
+
+object-test:
+	@scripts/test-objects.sh
 
 boot-test:
 	@scripts/test-boot.sh

@@ -14,8 +14,8 @@ const LAYERS: [(&str, &[&[&str]]); 4] = [
     (
         "vml-core",
         &[
-            &["remote"],
-            &["tune", "share"],
+            &["remote", "tune", "catalogue"],
+            &["share"],
             &["repository"],
             &["refs", "machine"],
             &["entry"],
@@ -30,10 +30,11 @@ const LAYERS: [(&str, &[&[&str]]); 4] = [
         &[
             &["commands"],
             &["service"],
-            &["output", "progress", "failure"],
+            &["output", "progress", "failure", "places", "remotes"],
             &["machines"],
-            &["args", "areas", "bases", "keys", "tokens"],
-            &["images", "guests"],
+            &["args", "areas", "bases", "catalogues", "keys", "tokens"],
+            &["images", "guests", "online", "credentials"],
+            &["net"],
             &["settings"],
         ],
     ),

@@ -35,7 +35,7 @@ pub async fn gate(State(service): State<Arc<Service>>, mut request: Request, nex
     peer.patience.reset();
     let mut account = Account {
         started: Instant::now(),
-        address: peer.address.map_or_else(|| "stdio".to_owned(), |address| address.ip().to_string()),
+        address: peer.address.map_or_else(|| "stdio".to_owned(), |address| address.ip().to_canonical().to_string()),
         who: None,
         method: request.method().clone(),
         path: request.uri().path().to_owned(),

@@ -12,7 +12,7 @@ use vml_chunk::{ChunkId, PackKind};
 use vml_core::entry::EntryId;
 use vml_core::remote::{
     Commit, Committed, FrameAt, HistoryItem, Needs, NoteId, OpenRemote, Parcel, Remote, RemoteInfo, RemoteRef, Stowed, TransferRequest,
-    transfer,
+    Transferred, plan_transfer,
 };
 use vml_core::{ErrorKind, LocalBackend, NoMonitor, Repository, RepositoryOptions, Result};
 
@@ -98,6 +98,10 @@ impl Remote for Disturbed<'_> {
 
 fn latest(repository: &Repository) -> EntryId {
     repository.resolve("work@latest").unwrap()
+}
+
+fn transfer(source: &dyn Remote, sink: &dyn Remote, request: &TransferRequest<'_>, monitor: &NoMonitor) -> vml_core::Result<Transferred> {
+    vml_core::remote::transfer(source, sink, &plan_transfer(source, sink, request)?, request, monitor)
 }
 
 #[test]

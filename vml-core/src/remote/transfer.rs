@@ -52,29 +52,40 @@ pub struct Transferred {
     pub other_tags: Vec<String>,
 }
 
-/// Brings entries from `source` to `sink`, with what they need and the sink does not have.
+/// What a transfer would bring over.
+#[derive(Debug, Clone, Default)]
+pub struct TransferPlan {
+    /// Entries that the sink lacks, each after those it continues.
+    pub entries: Vec<(EntryId, Entry)>,
+    /// Entries that it has and that those continue or are relative to.
+    pub known: Vec<EntryId>,
+    /// Entries of the request that it has.
+    pub present_count: u64,
+    forgotten: Vec<(EntryId, Vec<EntryId>)>,
+    /// The newest first.
+    history: Vec<EntryId>,
+}
+
+/// Brings the entries of a plan from `source` to `sink`, with what they need and the sink does not have.
 ///
 /// Nothing of an entry is visible at the sink before all of it is there. After an error what was stored is kept, and the next try sends the rest.
 ///
 /// # Errors
-/// `NotFound` for an entry that the source does not have, else what either end says.
+/// `NotFound` for an entry that the source does not have any more, else what either end says.
 ///
 /// # Cost
 /// A few frames in memory. The source walks the metadata of what is sent and of what it continues.
-pub fn transfer(source: &dyn Remote, sink: &dyn Remote, request: &TransferRequest<'_>, monitor: &dyn Monitor) -> Result<Transferred> {
-    let mut transferred = Transferred::default();
-    let plan = select(source, sink, request, &mut transferred)?;
+pub fn transfer(
+    source: &dyn Remote,
+    sink: &dyn Remote,
+    plan: &TransferPlan,
+    request: &TransferRequest<'_>,
+    monitor: &dyn Monitor,
+) -> Result<Transferred> {
+    let mut transferred = Transferred { present_count: plan.present_count, ..Transferred::default() };
     for group in plan.entries.chunks(GROUP_MAX) {
         let commit = plan.commit_of(group);
-        let mut known: Vec<EntryId> = Vec::new();
-        for (_, entry) in group {
-            let before = entry.parents.iter().copied().chain(entry.base.as_ref().map(|base| base.entry));
-            known.extend(before.filter(|id| !group.iter().any(|(other, _)| other == id)));
-        }
-        known.sort_unstable();
-        known.dedup();
-        let there = sink.entries_there(&known)?;
-        let mut known: Vec<EntryId> = known.into_iter().zip(there).filter_map(|(id, there)| there.then_some(id)).collect();
+        let mut known = known_of(sink, group)?;
         let ids: Vec<EntryId> = group.iter().map(|(id, _)| *id).collect();
         let committed = loop_until_whole(|| {
             send_chunks(source, sink, &ids, &known, &mut transferred, monitor)?;
@@ -93,6 +104,18 @@ pub fn transfer(source: &dyn Remote, sink: &dyn Remote, request: &TransferReques
     Ok(transferred)
 }
 
+/// What entries continue or are relative to and the sink has.
+fn known_of(sink: &dyn Remote, group: &[(EntryId, Entry)]) -> Result<Vec<EntryId>> {
+    let own: HashSet<EntryId> = group.iter().map(|(id, _)| *id).collect();
+    let before = group.iter().flat_map(|(_, entry)| entry.parents.iter().copied().chain(entry.base.as_ref().map(|base| base.entry)));
+    let mut known: Vec<EntryId> = before.filter(|id| !own.contains(id)).collect();
+    known.sort_unstable();
+    known.dedup();
+    let there = there(sink, &known)?;
+    known.retain(|id| there.contains(id));
+    Ok(known)
+}
+
 fn loop_until_whole(mut run: impl FnMut() -> Result<Committed>) -> Result<Committed> {
     let mut tries = 1;
     loop {
@@ -103,15 +126,7 @@ fn loop_until_whole(mut run: impl FnMut() -> Result<Committed>) -> Result<Commit
     }
 }
 
-/// Entries to send, each after those it continues, and what else is known of them.
-struct Selection {
-    entries: Vec<(EntryId, Entry)>,
-    forgotten: Vec<(EntryId, Vec<EntryId>)>,
-    /// The newest first.
-    history: Vec<EntryId>,
-}
-
-impl Selection {
+impl TransferPlan {
     fn commit_of(&self, group: &[(EntryId, Entry)]) -> Commit {
         let last = group.last().map(|(id, _)| *id);
         let lineage = self.history.iter().copied().skip_while(|id| Some(*id) != last).skip(1).take(LINEAGE_MAX);
@@ -124,11 +139,15 @@ impl Selection {
     }
 }
 
-fn select(source: &dyn Remote, sink: &dyn Remote, request: &TransferRequest<'_>, transferred: &mut Transferred) -> Result<Selection> {
-    let mut selection = Selection { entries: Vec::new(), forgotten: Vec::new(), history: Vec::new() };
+/// Looks which entries the sink lacks.
+///
+/// # Errors
+/// `NotFound` for an entry that the source does not have, else what either end says.
+pub fn plan_transfer(source: &dyn Remote, sink: &dyn Remote, request: &TransferRequest<'_>) -> Result<TransferPlan> {
+    let mut plan = TransferPlan::default();
     // What an entry that is there continues is there too: it was committed first.
     let there = there(sink, request.entries)?;
-    transferred.present_count = there.len() as u64;
+    plan.present_count = there.len() as u64;
     let wanted: Vec<EntryId> = request.entries.iter().copied().filter(|id| !there.contains(id)).collect();
     let mut items: Vec<HistoryItem> = Vec::new();
     if request.history {
@@ -140,9 +159,9 @@ fn select(source: &dyn Remote, sink: &dyn Remote, request: &TransferRequest<'_>,
         items.extend(wanted.iter().map(|id| HistoryItem { id: *id, forgotten: None }));
     }
     for item in items.iter().filter(|item| item.forgotten.is_some()) {
-        selection.forgotten.push((item.id, item.forgotten.clone().unwrap_or_default()));
+        plan.forgotten.push((item.id, item.forgotten.clone().unwrap_or_default()));
     }
-    selection.history = items.iter().map(|item| item.id).collect();
+    plan.history = items.iter().map(|item| item.id).collect();
     let entries: Vec<EntryId> = items.iter().filter(|item| item.forgotten.is_none()).map(|item| item.id).collect();
     for id in &wanted {
         if !entries.contains(id) {
@@ -154,19 +173,20 @@ fn select(source: &dyn Remote, sink: &dyn Remote, request: &TransferRequest<'_>,
         let there = sink.entries_there(part)?;
         missing.extend(part.iter().zip(there).filter(|(_, there)| !there).map(|(id, _)| *id));
     }
-    read_entries(source, &missing, &mut selection.entries)?;
+    read_entries(source, &missing, &mut plan.entries)?;
     if !request.history {
         let told: HashSet<EntryId> = missing.iter().copied().collect();
-        let bases: HashSet<EntryId> = selection.entries.iter().filter_map(|(_, entry)| Some(entry.base.as_ref()?.entry)).collect();
+        let bases: HashSet<EntryId> = plan.entries.iter().filter_map(|(_, entry)| Some(entry.base.as_ref()?.entry)).collect();
         let bases: Vec<EntryId> = bases.into_iter().filter(|id| !told.contains(id)).collect();
         let at_sink = sink.entries_there(&bases)?;
         let at_source = source.entries_there(&bases)?;
         let needed = bases.iter().zip(at_sink).zip(at_source).filter(|((_, sink), source)| !sink && *source);
         let needed: Vec<EntryId> = needed.map(|((id, _), _)| *id).collect();
-        read_entries(source, &needed, &mut selection.entries)?;
+        read_entries(source, &needed, &mut plan.entries)?;
     }
-    sort(&mut selection.entries);
-    Ok(selection)
+    sort(&mut plan.entries);
+    plan.known = known_of(sink, &plan.entries)?;
+    Ok(plan)
 }
 
 fn there(sink: &dyn Remote, ids: &[EntryId]) -> Result<HashSet<EntryId>> {

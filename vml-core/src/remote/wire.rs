@@ -13,6 +13,11 @@ pub use vml_chunk::codec::{decode_payload as decode_message, encode_payload as e
 use vml_chunk::format::FRAME_MAX_STORED_LEN;
 use vml_chunk::{Error, ErrorKind, IoResultExt, PackKind, Result};
 
+/// A value that can be a message.
+pub trait Message: bincode::Encode + bincode::Decode<()> {}
+
+impl<T: bincode::Encode + bincode::Decode<()>> Message for T {}
+
 /// Where the calls are below the address of a service.
 pub const CALLS: &str = "v1/remote";
 

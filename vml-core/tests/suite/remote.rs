@@ -10,9 +10,9 @@ use vml_core::refs::RefKind;
 use vml_core::remote::wire::{decode_message, encode_message};
 use vml_core::remote::{
     Commit, Committed, FrameAt, HistoryItem, Needs, NoteId, OpenRemote, Parcel, Placed, Remote, RemoteInfo, RemoteRef, Stowed,
-    TransferRequest, Transferred, transfer,
+    TransferRequest, Transferred, plan_transfer, transfer,
 };
-use vml_core::repository::{CheckOptions, CollectOptions, RECEIVED_AUTHOR, SaveRequest};
+use vml_core::repository::{CheckOptions, CollectOptions, Policy, RECEIVED_AUTHOR, SaveRequest};
 use vml_core::share::provenance;
 use vml_core::tree::Exclude;
 use vml_core::{Backend, CollectMonitor, EntryId, Error, ErrorKind, NoMonitor, Repository, Result};
@@ -24,8 +24,12 @@ fn end(repository: &Repository) -> OpenRemote<'_> {
     OpenRemote::new(repository, "eva", true, 5)
 }
 
+fn bring(source: &dyn Remote, sink: &dyn Remote, request: &TransferRequest<'_>, _: &NoMonitor) -> Result<Transferred> {
+    transfer(source, sink, &plan_transfer(source, sink, request)?, request, &NoMonitor)
+}
+
 fn send(from: &Repository, to: &Repository, entries: &[EntryId]) -> Result<Transferred> {
-    transfer(&end(from), &end(to), &TransferRequest { entries, ..ALL }, &NoMonitor)
+    bring(&end(from), &end(to), &TransferRequest { entries, ..ALL }, &NoMonitor)
 }
 
 #[track_caller]
@@ -137,7 +141,7 @@ fn without_history_the_entry_and_its_base_come() {
     let scene = scene();
     let to = init(&memory());
     let request = TransferRequest { entries: &scene.entries[1..], history: false, marks: false };
-    let sent = transfer(&end(&scene.repository), &end(&to), &request, &NoMonitor).unwrap();
+    let sent = bring(&end(&scene.repository), &end(&to), &request, &NoMonitor).unwrap();
     assert_eq!(sent.entries.iter().map(|(_, got)| got.id).collect::<Vec<_>>(), [scene.base, scene.entries[1]]);
     assert_whole(&to);
     assert_eq!(to.previous(&to.entry(&scene.entries[1]).unwrap()).unwrap(), None);
@@ -239,12 +243,12 @@ fn a_cut_push_leaves_nothing_visible_and_the_next_one_sends_the_rest() {
     };
     let wrong = Wrong { at_store: &cut, ..Wrong::not(&sink) };
     let request = TransferRequest { entries: &scene.entries[1..], ..ALL };
-    let error = transfer(&end(&scene.repository), &wrong, &request, &NoMonitor).unwrap_err();
+    let error = bring(&end(&scene.repository), &wrong, &request, &NoMonitor).unwrap_err();
     assert_eq!(error.to_string(), "the line is cut");
     assert_eq!((to.entry_ids().unwrap().len(), to.refs().list(RefKind::Area).unwrap().len()), (0, 0));
     assert!(stored_len(&backend) > 0);
     let kept = stored_len(&backend);
-    let sent = transfer(&end(&scene.repository), &end(&open(&backend)).durable(), &request, &NoMonitor).unwrap();
+    let sent = bring(&end(&scene.repository), &end(&open(&backend)).durable(), &request, &NoMonitor).unwrap();
     assert!(sent.sent_chunks_count < sent.needed_chunks_count);
     assert!(sent.frames_bytes + kept < stored_len(&scene.backend) + 5000);
     assert_whole(&open(&backend));
@@ -271,7 +275,7 @@ fn damaged_frames_and_entries_that_lack_something_are_refused() {
     ] {
         let sink = end(&to);
         let wrong = Wrong { at_store: spoil, ..Wrong::not(&sink) };
-        let error = transfer(&end(&scene.repository), &wrong, &request, &NoMonitor).unwrap_err();
+        let error = bring(&end(&scene.repository), &wrong, &request, &NoMonitor).unwrap_err();
         assert!(kinds.contains(&error.kind()), "{error:?}");
         assert_eq!(to.entry_ids().unwrap(), []);
     }
@@ -305,7 +309,7 @@ fn a_collection_in_the_middle_costs_a_repetition_only() {
         }
     };
     let wrong = Wrong { at_commit: &collect, ..Wrong::not(&sink) };
-    let sent = transfer(&end(&scene.repository), &wrong, &TransferRequest { entries: &scene.entries[1..], ..ALL }, &NoMonitor).unwrap();
+    let sent = bring(&end(&scene.repository), &wrong, &TransferRequest { entries: &scene.entries[1..], ..ALL }, &NoMonitor).unwrap();
     assert_eq!(sent.entries.len(), 3);
     assert!(once.load(Ordering::Relaxed) >= 2);
     assert!(sent.sent_chunks_count > sent.needed_chunks_count / 2);
@@ -319,7 +323,7 @@ fn a_pack_that_was_rewritten_meanwhile_is_read_chunk_by_chunk() {
     let source = end(&scene.repository);
     // Every place is wrong by the time it is asked for.
     let moved = Wrong { at_fetch: &|| Err(Error::not_found("the pack has gone")), ..Wrong::not(&source) };
-    transfer(&moved, &end(&to), &TransferRequest { entries: &scene.entries[1..], ..ALL }, &NoMonitor).unwrap();
+    bring(&moved, &end(&to), &TransferRequest { entries: &scene.entries[1..], ..ALL }, &NoMonitor).unwrap();
     assert_whole(&to);
 }
 
@@ -329,7 +333,7 @@ fn a_trusted_remote_is_noted_and_an_untrusted_one_too() {
     let to = init(&memory());
     let sink = OpenRemote::new(&to, "http://far\naway", false, 5);
     let request = TransferRequest { entries: &scene.entries[1..], history: false, marks: false };
-    transfer(&end(&scene.repository), &sink, &request, &NoMonitor).unwrap();
+    bring(&end(&scene.repository), &sink, &request, &NoMonitor).unwrap();
     assert!(!provenance(&to, &scene.entries[1]).unwrap().unwrap().trusted_remote);
     // The same from somebody who is trusted: known as such from then on.
     let sink = end(&to);
@@ -341,4 +345,16 @@ fn a_trusted_remote_is_noted_and_an_untrusted_one_too() {
     let record = to.entry(&own).unwrap().encode().1;
     OpenRemote::new(&to, "far", false, 5).commit(&Commit { entries: vec![record], ..Commit::default() }).unwrap();
     assert_eq!(provenance(&to, &own).unwrap(), None);
+}
+
+#[test]
+fn a_repository_that_demands_signatures_takes_from_trusted_remotes_only() {
+    let scene = scene();
+    let to = init(&memory());
+    to.set_policy(&Policy { require_signed: true }).unwrap();
+    let request = TransferRequest { entries: &scene.entries[1..], ..ALL };
+    let sink = OpenRemote::new(&to, "far", false, 5);
+    let error = bring(&end(&scene.repository), &sink, &request, &NoMonitor).unwrap_err();
+    assert_eq!((error.kind(), to.entry_ids().unwrap().len()), (ErrorKind::PermissionDenied, 0));
+    assert_eq!(bring(&end(&scene.repository), &end(&to), &request, &NoMonitor).unwrap().entries.len(), 3);
 }
