@@ -58,7 +58,10 @@ pub async fn gate(State(service): State<Arc<Service>>, mut request: Request, nex
         }
     };
     let mut response = match response.extensions().get::<Failure>().cloned() {
-        Some(failure) => failure.render(&service.hidden),
+        Some(failure) => {
+            service.options.log.trouble(&failure, &account.path);
+            failure.render(&service.hidden)
+        }
         None => response,
     };
     account.status = response.status();
