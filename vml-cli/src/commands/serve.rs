@@ -57,7 +57,7 @@ pub fn run(context: &Context, args: ServeArgs) -> Result<Outcome> {
     if tls.is_none() && !loopback {
         complain(format_args!("vml: without --tls-cert, tokens and entries cross the network as they are"));
     }
-    let auth = Auth::by_tokens(file, args.public_read, loopback && !args.public_read)?;
+    let auth = Auth::by_tokens(file, args.public_read, loopback && !args.public_read, args.wrong_tokens)?;
     if auth.is_open() {
         complain("vml: there is no token yet: everybody on this host may read and add entries");
     }

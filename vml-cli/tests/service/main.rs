@@ -16,3 +16,4 @@ mod stdio;
 mod support;
 mod tls;
 mod transfers;
+mod unit;
