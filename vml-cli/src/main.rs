@@ -6,6 +6,7 @@
 mod areas;
 mod args;
 mod bases;
+mod catalogues;
 mod commands;
 #[cfg(feature = "object")]
 mod credentials;
@@ -14,10 +15,17 @@ mod guests;
 mod images;
 mod keys;
 mod machines;
+// Some of it is for the client of a service, which comes next.
+#[allow(dead_code, unused_imports)]
+mod net;
+mod online;
 mod output;
 mod places;
 mod progress;
+mod remotes;
+mod service;
 mod settings;
+mod tokens;
 
 use clap::Parser;
 use std::process::ExitCode;

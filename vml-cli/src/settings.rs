@@ -75,9 +75,26 @@ pub fn ssh_agent() -> Option<PathBuf> {
     env::var_os("SSH_AUTH_SOCK").filter(|socket| !socket.is_empty()).map(PathBuf::from)
 }
 
+/// The program that leads to the other side of `ssh://`, with arguments: `VML_SSH`, else `ssh`.
+pub fn ssh_program() -> Vec<String> {
+    let set = env::var("VML_SSH").ok();
+    let words: Vec<String> = set.iter().flat_map(|text| text.split_whitespace()).map(str::to_owned).collect();
+    if words.is_empty() { vec!["ssh".to_owned()] } else { words }
+}
+
+/// The token for a service: `VML_TOKEN`.
+pub fn token() -> Option<String> {
+    env::var("VML_TOKEN").ok().map(|token| token.trim().to_owned()).filter(|token| !token.is_empty())
+}
+
 /// Where what is too long for memory may lie for a while: `TMPDIR`, else `/tmp`.
 pub fn spool() -> PathBuf {
     env::temp_dir()
+}
+
+/// What `http_proxy`, `https_proxy`, `all_proxy` and `no_proxy` say, in small letters or else in capitals.
+pub fn proxy_variables() -> [Option<String>; 4] {
+    ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"].map(|name| env::var(name.to_ascii_lowercase()).or_else(|_| env::var(name)).ok())
 }
 
 fn passwd_name() -> Option<String> {
@@ -146,4 +163,13 @@ pub fn parse_size(text: &str) -> Option<u32> {
         _ => return None,
     };
     digits.parse::<u32>().ok()?.checked_mul(factor)
+}
+
+/// `500K`, `10M`, `1G`: bytes a second, in binary units.
+pub fn parse_rate(text: &str) -> Option<u64> {
+    let (digits, factor) = match text.strip_suffix(['G', 'g']) {
+        Some(digits) => (digits, 1 << 30),
+        None => return parse_size(text).map(u64::from).filter(|rate| *rate > 0),
+    };
+    digits.parse::<u64>().ok()?.checked_mul(factor).filter(|rate| *rate > 0)
 }

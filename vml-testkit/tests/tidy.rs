@@ -14,7 +14,8 @@ const LAYERS: [(&str, &[&[&str]]); 4] = [
     (
         "vml-core",
         &[
-            &["tune", "share"],
+            &["remote", "tune", "catalogue"],
+            &["share"],
             &["repository"],
             &["refs", "machine"],
             &["entry"],
@@ -28,10 +29,13 @@ const LAYERS: [(&str, &[&[&str]]); 4] = [
         "vml-cli",
         &[
             &["commands"],
-            &["output", "progress", "failure", "places"],
-            &["machines"],
-            &["args", "areas", "bases", "keys"],
-            &["images", "guests", "credentials"],
+            &["service"],
+            &["output", "progress", "failure"],
+            &["machines", "remotes"],
+            &["args", "areas", "bases", "catalogues", "keys", "tokens"],
+            &["images", "guests", "online", "places"],
+            &["credentials"],
+            &["net"],
             &["settings"],
         ],
     ),

@@ -1,4 +1,4 @@
-//! `vml base add|list|rm`
+//! `vml base add|list|rm`; its other verbs have files of their own
 
 use super::save::{self, What};
 use super::trees::TreeFrom;
@@ -16,6 +16,8 @@ use vml_core::refs::{RefKind, split_base};
 pub fn run(context: &Context, command: BaseCommand) -> Result<Outcome> {
     match command {
         BaseCommand::Add(args) => add(context, &args),
+        BaseCommand::Fetch(args) => super::fetch::run(context, &args),
+        BaseCommand::Catalogue(command) => super::catalogue::run(context, command),
         BaseCommand::List => list(context),
         BaseCommand::Export(args) => super::build::export(context, &args),
         BaseCommand::Rm(args) => remove(context, &args),

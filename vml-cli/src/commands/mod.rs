@@ -5,12 +5,16 @@ mod base;
 mod browse;
 mod build;
 mod build_machine;
+mod catalogue;
 mod check;
 mod demo;
 mod diff;
 mod disks;
+mod fetch;
 mod forget;
 mod gc;
+mod guest_proxies;
+mod import_base;
 mod init;
 mod inside;
 mod key;
@@ -19,13 +23,17 @@ mod machine;
 mod mark;
 mod patch_guest;
 mod receive;
+mod remote;
 mod restore;
 mod save;
 mod save_machine;
+mod serve;
 mod share;
 mod share_file;
 mod stats;
 mod switch;
+mod token;
+mod transfer;
 mod trees;
 mod tune;
 
@@ -135,6 +143,13 @@ pub fn run(args: Args) -> Result<Outcome> {
         Command::Share(args) => share::run(&context, &args),
         Command::Receive(args) => receive::run(&context, &args),
         Command::Key(command) => key::run(&context, command),
+        Command::Remote(command) => remote::run(&context, command),
+        Command::Push(args) => transfer::push(&context, &args),
+        Command::Pull(args) => transfer::pull(&context, &args),
+        Command::Clone(args) => transfer::clone(&context, &args),
+        Command::Serve(args) => serve::run(&context, args),
+        Command::Token(command) => token::run(&context, command),
+        Command::Guest(command) => guest_proxies::run(&context, &command),
         Command::Stats => stats::run(&context),
         Command::Check(args) => check::run(&context, &args),
         Command::Forget(args) => forget::run(&context, &args),
