@@ -64,7 +64,7 @@ pub fn normal(url: &str) -> Result<String> {
             Ok(url.trim_end_matches('/').to_owned())
         }
         Kind::Ssh => SshAddress::parse(url).map(|_| url.to_owned()).map_err(Into::into),
-        Kind::Objects => Place::find(Some(Path::new(url))).map(|_| url.to_owned()),
+        Kind::Objects => Place::find(Some(Path::new(url))).map(|place| place.to_string()),
     }
 }
 
