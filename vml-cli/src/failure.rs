@@ -46,6 +46,8 @@ fn hint(error: &anyhow::Error, kind: Option<ErrorKind>) -> Option<&'static str> 
     }
     Some(match kind? {
         ErrorKind::NotFound if has("no repository here") => "make one with `vml init`, or name another with --repo DIR or VML_REPO",
+        ErrorKind::NotFound if has("there is no remote ") => "`vml remote list` shows the remotes",
+        ErrorKind::PermissionDenied if has("the repository http") => "a token with the right scopes is needed: docs/service.md",
         ErrorKind::NotFound if has("there is no area") => "`vml area list` shows the areas of this host, `vml area add` adds one",
         ErrorKind::NotFound if has("receive that base first") => {
             "`vml base catalogue add` names a place from which missing bases are fetched"

@@ -19,7 +19,10 @@ mod net;
 mod online;
 mod output;
 mod progress;
+mod remotes;
+mod service;
 mod settings;
+mod tokens;
 
 use clap::Parser;
 use std::process::ExitCode;

@@ -72,6 +72,7 @@ impl Monitor for Progress {
                 Task::Collect => "entries walked",
                 Task::Share => "chunks",
                 Task::Scan => "files looked at",
+                Task::Transfer => "frames",
                 Task::Fetch => "fetched",
                 _ => "members checked",
             };

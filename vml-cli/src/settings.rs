@@ -49,6 +49,18 @@ pub fn ssh_agent() -> Option<PathBuf> {
     env::var_os("SSH_AUTH_SOCK").filter(|socket| !socket.is_empty()).map(PathBuf::from)
 }
 
+/// The program that leads to the other side of `ssh://`, with arguments: `VML_SSH`, else `ssh`.
+pub fn ssh_program() -> Vec<String> {
+    let set = env::var("VML_SSH").ok();
+    let words: Vec<String> = set.iter().flat_map(|text| text.split_whitespace()).map(str::to_owned).collect();
+    if words.is_empty() { vec!["ssh".to_owned()] } else { words }
+}
+
+/// The token for a service: `VML_TOKEN`.
+pub fn token() -> Option<String> {
+    env::var("VML_TOKEN").ok().map(|token| token.trim().to_owned()).filter(|token| !token.is_empty())
+}
+
 /// Where what is too long for memory may lie for a while: `TMPDIR`, else `/tmp`.
 pub fn spool() -> PathBuf {
     env::temp_dir()

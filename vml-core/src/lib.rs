@@ -4,7 +4,8 @@
 //! from directories and restored to them with everything a Linux guest has.
 //!
 //! ```text
-//! share        entries in one file, signed          catalogue   bases that can be had from the network
+//! remote       push, pull, clone                   catalogue   bases that can be had from the network
+//! share        entries in one file, signed
 //! repository   save, resolve, check, notes         entry   what one state says      refs   areas, tags, bases
 //! tree         capture, restore, diff, compare     recipe  what rebuilds a stream   monitor
 //! vml-chunk    chunks, frames, packs, index, backends
@@ -20,6 +21,7 @@ pub mod monitor;
 mod name;
 pub mod recipe;
 pub mod refs;
+pub mod remote;
 pub mod repository;
 pub mod share;
 pub mod tree;
@@ -29,7 +31,9 @@ pub mod volume;
 pub use entry::{Entry, EntryId};
 pub use monitor::{CollectMonitor, Monitor, NoMonitor, Problem, Task};
 pub use repository::{Config, Repository, RepositoryOptions};
-pub use vml_chunk::{Backend, ChunkStore, DiscardBackend, Error, ErrorKind, IoResultExt, LocalBackend, MemoryBackend, Result};
+pub use vml_chunk::{
+    Backend, ChunkId, ChunkStore, DiscardBackend, Error, ErrorKind, IoResultExt, LocalBackend, MemoryBackend, PackKind, Result,
+};
 
 /// The README's example is compiled and run as a test.
 #[cfg(doctest)]

@@ -21,6 +21,8 @@ pub enum Task {
     Scan,
     /// Writing or receiving a share file; chunks are its files.
     Share,
+    /// Sending entries to a remote or getting them from one; frames are its files.
+    Transfer,
     /// Getting a file from elsewhere.
     Fetch,
 }

@@ -15,7 +15,7 @@ const REF_RECORD: RecordKind = RecordKind { number: 3, version: 1, name: "ref" }
 const REF_MAX_LEN: u64 = 4096;
 
 /// What a ref is for: its directory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
 pub enum RefKind {
     /// The newest entry of an area.
     Area,

@@ -14,7 +14,7 @@ const LAYERS: [(&str, &[&[&str]]); 4] = [
     (
         "vml-core",
         &[
-            &["tune", "catalogue"],
+            &["remote", "tune", "catalogue"],
             &["share"],
             &["repository"],
             &["refs", "machine"],
@@ -29,9 +29,10 @@ const LAYERS: [(&str, &[&[&str]]); 4] = [
         "vml-cli",
         &[
             &["commands"],
+            &["service"],
             &["output", "progress", "failure"],
-            &["machines"],
-            &["args", "areas", "bases", "catalogues", "keys"],
+            &["machines", "remotes"],
+            &["args", "areas", "bases", "catalogues", "keys", "tokens"],
             &["images", "guests", "online"],
             &["net"],
             &["settings"],

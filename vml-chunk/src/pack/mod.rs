@@ -19,7 +19,7 @@ use crate::format::{PACK_HEADER_LEN, PACK_MAGIC, PACK_VERSION};
 use crate::id::PackId;
 
 /// What a pack holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, bincode::Encode, bincode::Decode)]
 pub enum PackKind {
     /// Content of files, disks and memory.
     Data,
@@ -53,14 +53,16 @@ impl PackKind {
         header
     }
 
-    pub(crate) fn number(self) -> u8 {
+    /// Its number in every format.
+    pub fn number(self) -> u8 {
         match self {
             Self::Data => 0,
             Self::Meta => 1,
         }
     }
 
-    pub(crate) fn from_number(number: u8) -> Option<Self> {
+    /// The kind of a number.
+    pub fn from_number(number: u8) -> Option<Self> {
         match number {
             0 => Some(Self::Data),
             1 => Some(Self::Meta),

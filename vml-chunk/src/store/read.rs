@@ -4,7 +4,7 @@ use super::ChunkStore;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::FRAME_MAX_STORED_LEN;
 use crate::frame::FrameDecoder;
-use crate::id::ChunkId;
+use crate::id::{ChunkId, PackId};
 use crate::index::{INDEX_DIR, Location};
 use crate::pack::PackKind;
 use std::ops::{Deref, Range};
@@ -125,15 +125,23 @@ impl ChunkStore {
         Err(Error::corrupt("its bytes do not match its id"))
     }
 
-    fn decode(&self, location: &Location) -> Result<Vec<u8>> {
-        // The lengths come from an index that may be damaged; a pack's limits bound them.
-        if location.stored_len as usize > FRAME_MAX_STORED_LEN {
-            return Err(Error::corrupt("the index names a frame beyond the limit"));
+    /// Reads a frame as it stands in its pack, for another store; nothing of it is checked.
+    ///
+    /// # Errors
+    /// `NotFound` when the pack has gone, `Corrupt` for a length beyond the limit or the pack's end.
+    pub fn read_frame(&self, kind: PackKind, pack: &PackId, offset: u32, stored_len: u32, bytes: &mut Vec<u8>) -> Result<()> {
+        // The lengths come from an index that may be damaged, or over a wire; a pack's limits bound them.
+        if stored_len as usize > FRAME_MAX_STORED_LEN {
+            return Err(Error::corrupt(format!("a frame of {stored_len} bytes is beyond the limit")));
         }
+        bytes.resize(stored_len as usize, 0);
+        self.backend.read_at(&kind.key(pack), u64::from(offset), bytes)
+    }
+
+    fn decode(&self, location: &Location) -> Result<Vec<u8>> {
         let mut scratch = self.scratch.take();
         let mut plain = Vec::new();
-        scratch.stored.resize(location.stored_len as usize, 0);
-        self.backend.read_at(&location.kind.key(&location.pack), u64::from(location.frame_offset), &mut scratch.stored)?;
+        self.read_frame(location.kind, &location.pack, location.frame_offset, location.stored_len, &mut scratch.stored)?;
         scratch.decoder.decode(&scratch.stored, &mut plain)?;
         self.scratch.give(scratch);
         Ok(plain)

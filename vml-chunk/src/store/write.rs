@@ -8,7 +8,7 @@ use super::secure::{Part, Reliance};
 use crate::chunker::Chunker;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{CHUNK_MAX_LEN, META_FRAME_LEN};
-use crate::frame::{FrameBuilder, FrameEncoder, SealedFrame};
+use crate::frame::{FrameBuilder, FrameDecoder, FrameEncoder, SealedFrame};
 use crate::id::{ChunkId, PackId};
 use crate::index::{IndexView, RowBits};
 use crate::pack::{Footer, PackKind, PackWriter};
@@ -21,6 +21,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Read at a time from a stream.
 const READ_LEN: usize = 1 << 20;
+/// A frame from elsewhere is taken as it is if no more than one part in so many of it is stored already.
+const ADOPTED_PART: u64 = 4;
 /// Sets of this session's ids, so that threads seldom wait for each other.
 const SHARDS: usize = 64;
 /// Packs are at least and at most this long, and a 64th of what is stored in between: a small repository loses little
@@ -112,6 +114,7 @@ impl StoreWriter<'_> {
             },
             frame: FrameBuilder::default(),
             encoder: FrameEncoder::new(self.store.options.level)?,
+            decoder: FrameDecoder::default(),
             buffer: Vec::new(),
             helpers: None,
         })
@@ -210,7 +213,7 @@ impl StoreWriter<'_> {
     }
 
     /// Whether the chunk was stored when the session began, in a pack that nobody takes away; it is noted that the session relies on it.
-    pub(crate) fn rely_on(&self, id: &ChunkId) -> bool {
+    pub fn rely_on(&self, id: &ChunkId) -> bool {
         let Some((segment, row)) = self.base.position_in(id, &|kind, pack| !self.seen.list.forbids(kind, pack)) else { return false };
         self.relied[segment][row / 64].fetch_or(1 << (row % 64), Ordering::Relaxed);
         true
@@ -326,6 +329,7 @@ pub struct ChunkWriter<'w> {
     frame_len: usize,
     frame: FrameBuilder,
     encoder: FrameEncoder,
+    decoder: FrameDecoder,
     buffer: Vec<u8>,
     pub(super) helpers: Option<Helpers>,
 }
@@ -361,6 +365,55 @@ impl ChunkWriter<'_> {
         }
         self.frame.push(id, bytes);
         Ok(())
+    }
+
+    /// Puts the chunks of a frame that comes from another store. It is taken as it is when most of it is new, which spares compressing it
+    /// again; else its new chunks are put one by one. Its chunks get the ids of their bytes, whatever anybody said. Tells how many there were and
+    /// how many were new.
+    ///
+    /// # Errors
+    /// `Corrupt` when it is damaged or beyond a limit, else as the session.
+    pub fn put_frame(&mut self, bytes: Vec<u8>) -> Result<(u64, u64)> {
+        self.writer.check()?;
+        let mut plain = std::mem::take(&mut self.buffer);
+        let result = self.put_frame_with(bytes, &mut plain);
+        self.buffer = plain;
+        result
+    }
+
+    fn put_frame_with(&mut self, bytes: Vec<u8>, plain: &mut Vec<u8>) -> Result<(u64, u64)> {
+        let header = self.decoder.decode(&bytes, plain)?;
+        let mut chunks = Vec::with_capacity(header.chunk_lens.len());
+        let mut rest = &plain[..];
+        for len in &header.chunk_lens {
+            // The header was checked: its chunks fill the frame.
+            let (chunk, tail) = rest.split_at(*len as usize);
+            chunks.push((ChunkId::of(chunk), *len));
+            rest = tail;
+        }
+        let claimed: Vec<bool> = chunks.iter().map(|(id, _)| self.writer.claim(id)).collect();
+        let new = || chunks.iter().zip(&claimed).filter(|(_, new)| **new);
+        let new_bytes: u64 = new().map(|((_, len), _)| u64::from(*len)).sum();
+        let counts = (chunks.len() as u64, new().count() as u64);
+        let counters = &self.writer.counters;
+        counters.seen_chunks.fetch_add(counts.0, Ordering::Relaxed);
+        counters.seen_bytes.fetch_add(plain.len() as u64, Ordering::Relaxed);
+        if new_bytes > 0 && new_bytes >= plain.len() as u64 / ADOPTED_PART * (ADOPTED_PART - 1) {
+            counters.new_chunks.fetch_add(counts.1, Ordering::Relaxed);
+            counters.new_bytes.fetch_add(new_bytes, Ordering::Relaxed);
+            let frame = SealedFrame { bytes, plain_len: header.plain_len, chunks };
+            return self.writer.append(self.kind, &frame).map(|()| counts);
+        }
+        let mut rest = &plain[..];
+        for ((id, len), new) in chunks.iter().zip(claimed) {
+            let (chunk, tail) = rest.split_at(*len as usize);
+            if new {
+                // A claimed chunk that is not stored would be missing unnoticed.
+                self.put_claimed(*id, chunk).inspect_err(|_| self.writer.fail())?;
+            }
+            rest = tail;
+        }
+        Ok(counts)
     }
 
     /// Cuts a stream of at most `limit` bytes and puts its chunks, telling each to `each` in order; returns the bytes read.

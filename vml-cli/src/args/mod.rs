@@ -5,6 +5,8 @@ mod guest;
 mod keep;
 mod network;
 mod places;
+mod remotes;
+mod serve;
 mod share;
 
 pub use entries::*;
@@ -12,6 +14,8 @@ pub use guest::*;
 pub use keep::*;
 pub use network::*;
 pub use places::*;
+pub use remotes::*;
+pub use serve::*;
 pub use share::*;
 
 use clap::{Args as ClapArgs, Parser, Subcommand};
@@ -100,6 +104,20 @@ pub enum Command {
     /// Keys by which share files are signed
     #[command(subcommand)]
     Key(KeyCommand),
+    /// Other repositories to push to and pull from
+    #[command(subcommand)]
+    Remote(RemoteCommand),
+    /// Bring entries to another repository
+    Push(PushArgs),
+    /// Get entries from another repository
+    Pull(PullArgs),
+    /// Make a repository with everything that another one has
+    Clone(CloneArgs),
+    /// Let others read the repository and add to it, over HTTP
+    Serve(ServeArgs),
+    /// Tokens that let clients use the service
+    #[command(subcommand)]
+    Token(TokenCommand),
     /// What a guest is given
     #[command(subcommand)]
     Guest(GuestCommand),

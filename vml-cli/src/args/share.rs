@@ -78,6 +78,8 @@ pub enum KeyCommand {
     Trust(KeyTrustArgs),
     /// Print the public half of a key, for others to trust
     Export(KeyExportArgs),
+    /// What the repository demands of entries from elsewhere
+    Policy(KeyPolicyArgs),
 }
 
 #[derive(Debug, ClapArgs)]
@@ -118,4 +120,20 @@ pub struct KeyExportArgs {
     /// The key
     #[arg(default_value = "default")]
     pub name: String,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+The policy belongs to the repository: it holds for everybody who uses it. Without an option it is printed.
+
+Examples:
+  vml key policy
+  vml key policy --require-signed")]
+pub struct KeyPolicyArgs {
+    /// Take entries only from files that a trusted key has signed, and from remotes that are one's own
+    #[arg(long, conflicts_with = "allow_unsigned")]
+    pub require_signed: bool,
+    /// Take unsigned entries too
+    #[arg(long)]
+    pub allow_unsigned: bool,
 }

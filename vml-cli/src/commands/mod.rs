@@ -23,13 +23,17 @@ mod machine;
 mod mark;
 mod patch_guest;
 mod receive;
+mod remote;
 mod restore;
 mod save;
 mod save_machine;
+mod serve;
 mod share;
 mod share_file;
 mod stats;
 mod switch;
+mod token;
+mod transfer;
 mod trees;
 mod tune;
 
@@ -138,6 +142,12 @@ pub fn run(args: Args) -> Result<Outcome> {
         Command::Share(args) => share::run(&context, &args),
         Command::Receive(args) => receive::run(&context, &args),
         Command::Key(command) => key::run(&context, command),
+        Command::Remote(command) => remote::run(&context, command),
+        Command::Push(args) => transfer::push(&context, &args),
+        Command::Pull(args) => transfer::pull(&context, &args),
+        Command::Clone(args) => transfer::clone(&context, &args),
+        Command::Serve(args) => serve::run(&context, args),
+        Command::Token(command) => token::run(&context, command),
         Command::Guest(command) => guest_proxies::run(&context, &command),
         Command::Stats => stats::run(&context),
         Command::Check(args) => check::run(&context, &args),

@@ -11,8 +11,8 @@ use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::Path;
 use std::time::Instant;
-use vml_core::IoResultExt as _;
 use vml_core::share::{Placed, PublicKey, ReceiveOptions, Received, receive};
+use vml_core::{Entry, EntryId, IoResultExt as _};
 
 pub fn run(context: &Context, args: &ReceiveArgs) -> Result<Outcome> {
     let started = Instant::now();
@@ -28,7 +28,8 @@ pub fn run(context: &Context, args: &ReceiveArgs) -> Result<Outcome> {
         Box::new(BufReader::with_capacity(1 << 20, file))
     };
     if !args.no_fetch {
-        let may = |signer: Option<PublicKey>| !args.require_signed || signer.is_some_and(|key| trusted(&key).is_some());
+        let require_signed = args.require_signed || repository.policy()?.require_signed;
+        let may = |signer: Option<PublicKey>| !require_signed || signer.is_some_and(|key| trusted(&key).is_some());
         reader = super::fetch::before_receiving(context, reader, &may)?;
     }
     let received = receive(&repository, &mut reader, &options, &progress);
@@ -37,7 +38,7 @@ pub fn run(context: &Context, args: &ReceiveArgs) -> Result<Outcome> {
     let elapsed_ms = settings::elapsed_ms(started);
     if context.json() {
         crate::output::value(&json!({
-            "entries": received.entries.iter().map(entry).collect::<Vec<_>>(),
+            "entries": received.entries.iter().map(|got| placed_json(&got.id, &got.entry, got.new, got.placed.as_ref())).collect::<Vec<_>>(),
             "signer": received.signer.map(|key| key.fingerprint()),
             "known_as": received.known_as,
             "bytes": received.bytes,
@@ -52,10 +53,11 @@ pub fn run(context: &Context, args: &ReceiveArgs) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-fn entry(received: &vml_core::share::ReceivedEntry) -> serde_json::Value {
-    let mut value = json::entry(&received.id, &received.entry);
-    value["new"] = received.new.into();
-    let (placed, name) = match &received.placed {
+/// An entry that came, and what became of its ref.
+pub fn placed_json(id: &EntryId, entry: &Entry, new: bool, placed: Option<&Placed>) -> serde_json::Value {
+    let mut value = json::entry(id, entry);
+    value["new"] = new.into();
+    let (placed, name) = match placed {
         None => (None, None),
         Some(Placed::Made(name)) => (Some("made"), Some(name)),
         Some(Placed::Advanced(name)) => (Some("advanced"), Some(name)),
@@ -66,17 +68,22 @@ fn entry(received: &vml_core::share::ReceivedEntry) -> serde_json::Value {
     value
 }
 
+/// What became of an entry's ref, as the end of a sentence for people.
+pub fn place(entry: &Entry, placed: Option<&Placed>, there: &str) -> String {
+    match placed {
+        None => String::new(),
+        Some(Placed::Made(name)) => format!("; {name} is new {there}"),
+        Some(Placed::Advanced(name)) => format!("; the log of {name} goes on with it"),
+        Some(Placed::Present(name)) => format!("; {name} has it"),
+        Some(Placed::Tagged(tag)) => format!("; {} {there} is another, so it has the tag {tag}", entry.origin()),
+    }
+}
+
 fn tell(context: &Context, received: &Received, elapsed_ms: u64) -> Result<()> {
     for got in &received.entries {
         let (id, origin) = (got.id.short(), got.entry.origin());
         let was = if got.new { "received" } else { "there already:" };
-        let place = match &got.placed {
-            None => String::new(),
-            Some(Placed::Made(name)) => format!("; {name} is new here"),
-            Some(Placed::Advanced(name)) => format!("; the log of {name} goes on with it"),
-            Some(Placed::Present(name)) => format!("; {name} has it"),
-            Some(Placed::Tagged(tag)) => format!("; {origin} here is another, so it has the tag {tag}"),
-        };
+        let place = place(&got.entry, got.placed.as_ref(), "here");
         context.say(format_args!("{was} {id} of {origin}: {}{place}", human::first_line(&got.entry.message)))?;
     }
     context.say(signed_by(received.signer.as_ref(), received.known_as.as_deref()))?;

@@ -67,7 +67,8 @@ fn put_back_from(
         bail!(Error::invalid(format!("{} is not a directory", request.dir.display())));
     }
     fs::create_dir_all(request.dir).at(|| format!("cannot make directory {}", request.dir.display()))?;
-    let special = request.special || share::provenance(repository, id)?.is_none_or(|told| crate::keys::any_trusted(&told.signers));
+    let special = request.special
+        || share::provenance(repository, id)?.is_none_or(|told| told.trusted_remote || crate::keys::any_trusted(&told.signers));
     let options = RestoreOptions { delete: request.delete, owners: settings::is_root(), special, threads: context.options().threads };
     if let (true, Some(tree)) = (request.path.is_empty(), entry.tree()) {
         progress.expect(Task::Restore, tree.stats.bytes);

@@ -19,6 +19,9 @@ use vml_core::share::{ShareRequest, Shared, Signer, share};
 use vml_core::tree::display_path;
 use vml_core::{EntryId, Error, ErrorKind, IoResultExt as _, Repository};
 
+/// Entries whose files are looked through in one walk.
+const SCANNED_AT_ONCE: usize = 256;
+
 pub fn run(context: &Context, args: &ShareArgs) -> Result<Outcome> {
     let started = Instant::now();
     let repository = context.repository()?;
@@ -96,7 +99,6 @@ fn decide(
     findings: &[Finding],
     progress: &Progress,
 ) -> Result<usize> {
-    let memory = findings.iter().any(|finding| finding.found == Found::Memory);
     let secrets: Vec<&Finding> = findings.iter().filter(|finding| finding.found != Found::Memory).collect();
     if !context.global.quiet && !context.json() {
         for finding in &secrets {
@@ -132,23 +134,47 @@ fn decide(
         }
         return Ok(count);
     }
-    if memory && !args.with_memory {
-        bail!(Error::new(
-            ErrorKind::PermissionDenied,
-            "the entry has the memory of a machine, with whatever its programs knew: --with-memory shares it, --scrub leaves it out"
-        ));
+    refuse_secrets(context, findings, args.allow_secrets, args.with_memory, true)?;
+    Ok(0)
+}
+
+/// Looks for what should not leave the house in what entries have beyond what is known elsewhere.
+pub fn find_secrets(repository: &Repository, entries: &[EntryId], known: &[EntryId], progress: &Progress) -> Result<Vec<Finding>> {
+    let rules = rules()?;
+    let mut findings = Vec::new();
+    let mut since = known.to_vec();
+    for part in entries.chunks(SCANNED_AT_ONCE) {
+        let request =
+            ShareRequest { entries: part, since: &since, full: false, level: 1, threads: 1, author: "", time_ms: 0, signer: None };
+        findings.extend(scan(repository, &request, &rules, progress).context("cannot look for secrets")?);
+        since.extend(part.last());
     }
-    if !secrets.is_empty() && !args.allow_secrets {
+    Ok(findings)
+}
+
+/// Refuses what was found, unless it is allowed.
+pub fn refuse_secrets(context: &Context, findings: &[Finding], allow: bool, with_memory: bool, can_scrub: bool) -> Result<()> {
+    let secrets: Vec<&Finding> = findings.iter().filter(|finding| finding.found != Found::Memory).collect();
+    if can_scrub {
+        // They were told already.
+    } else if !context.global.quiet && !context.json() {
+        secrets.iter().for_each(|finding| complain(format_args!("vml: found {}", describe(finding))));
+    }
+    let (leave_memory, leave_secrets) = if can_scrub { (", --scrub leaves it out", "--scrub leaves it out, ") } else { ("", "") };
+    if secrets.len() < findings.len() && !with_memory {
+        let message =
+            format!("the entry has the memory of a machine, with whatever its programs knew: --with-memory shares it{leave_memory}");
+        bail!(Error::new(ErrorKind::PermissionDenied, message));
+    }
+    if !secrets.is_empty() && !allow {
         let mut list: Vec<String> = secrets.iter().take(5).map(|finding| describe(finding)).collect();
         if secrets.len() > list.len() {
             list.push(format!("{} more", secrets.len() - list.len()));
         }
-        bail!(Error::new(
-            ErrorKind::PermissionDenied,
-            format!("found what may be secret: {}: --scrub leaves it out, --allow-secrets shares it", list.join(", "))
-        ));
+        let message = format!("found what may be secret: {}: {leave_secrets}--allow-secrets shares it", list.join(", "));
+        bail!(Error::new(ErrorKind::PermissionDenied, message));
     }
-    Ok(0)
+    Ok(())
 }
 
 fn describe(finding: &Finding) -> String {

@@ -337,6 +337,9 @@ fn a_signed_catalogue_is_by_whom_one_trusts() {
     let fetch = |more: &[&str]| host.run(["base", "fetch", "debian@12", "--dry-run", "--catalogue", &at].iter().chain(more));
     assert!(fetch(&[]).out.contains("NOT signed"));
     fetch(&["--require-signed"]).fails(3, &["is not signed"]);
+    host.ok(["key", "policy", "--require-signed"]);
+    fetch(&[]).fails(3, &["is not signed"]);
+    host.ok(["key", "policy", "--allow-unsigned"]);
     server.put("/c.toml.sig", signature.clone());
     assert!(fetch(&[]).out.contains("signed by an UNKNOWN key"));
     fetch(&["--require-signed"]).fails(3, &["no trusted key"]);

@@ -86,6 +86,16 @@ fn every_command_prints_the_documented_keys() {
         "repository entries unreadable_entries areas bases tags bytes stored_bytes chunks data_packs data_bytes meta_packs meta_bytes \
          index_segments index_bytes",
     );
+    host.ok(["--repo", "far", "init"]);
+    assert_keys(&host.json(["remote", "add", "origin", "far"]), "name url own");
+    assert_keys(&host.json(["remote", "list"]), "name url own token");
+    let pushed = host.json(["push"]);
+    let keys = "remote entries present needed_chunks sent_chunks frames frames_bytes notes other_tags elapsed_ms notices";
+    assert_keys(&pushed, keys);
+    assert_keys(&pushed["entries"][0], &format!("{ENTRY} new placed"));
+    assert_keys(&host.json(["pull"]), keys);
+    assert_keys(&host.json_lines(["remote", "show"])[0], "kind name entry");
+    assert_keys(&host.json(["remote", "rm", "origin"]), "removed");
     assert_keys(&host.json(["check", "--data"]), "entries listings packs bytes problems notices");
     assert_keys(&host.json(["area", "rm", "work", "--yes"]), "removed");
     assert_keys(&host.json(["base", "rm", "plain@1", "--yes"]), "removed entry used_by");

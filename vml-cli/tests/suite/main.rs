@@ -19,6 +19,7 @@ mod live_tree;
 mod manual;
 mod odd_names;
 mod places;
+mod remotes;
 mod share;
 mod shared_blocks;
 mod side_by_side;

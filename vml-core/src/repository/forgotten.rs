@@ -54,6 +54,19 @@ impl Repository {
         Ok(self.forgotten(id)?.is_some())
     }
 
+    /// What an entry that was forgotten continued; `None` for one that was not.
+    pub(crate) fn continued_by_forgotten(&self, id: &EntryId) -> Result<Option<Vec<EntryId>>> {
+        Ok(self.forgotten(id)?.map(|record| record.parents))
+    }
+
+    /// Takes over from another repository that an entry was forgotten there, unless this one knows of it.
+    pub(crate) fn note_forgotten(&self, id: &EntryId, parents: &[EntryId]) -> Result<()> {
+        if self.are_there(&[*id])? || self.is_forgotten(id)? {
+            return Ok(());
+        }
+        self.put_forgotten(id, &Forgotten { parents: parents.to_vec() })
+    }
+
     pub(super) fn forgotten(&self, id: &EntryId) -> Result<Option<Forgotten>> {
         match self.backend.read(&format!("{FORGOTTEN_DIR}/{id}"), RECORD_MAX_LEN) {
             Ok(bytes) => decode_record(FORGOTTEN_RECORD, &bytes).map(Some),

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! config                     what it is: format, features, chunker, frames       written once
+//! policy                     what it demands of entries from elsewhere           compare-and-swap
 //! data/ meta/                packs                                               immutable
 //! index/                     segments, a cache over the packs                    rebuilt from them
 //! entries/ENTRY              one record each, named by its hash                  immutable, written last
@@ -19,6 +20,7 @@ mod commit;
 mod config;
 mod forget;
 mod forgotten;
+mod policy;
 mod resolve;
 mod save;
 mod save_disk;
@@ -29,6 +31,7 @@ pub use commit::{INTENT_RECORD, SAVING_DIR};
 pub use config::{CONFIG_RECORD, Config, Features};
 pub use forget::{Calendar, Candidate, Decision, ForgetOptions, Forgetting, KeepPolicy, LocalTime, Reason, Row, Within, decide};
 pub use forgotten::{FORGOTTEN_DIR, FORGOTTEN_RECORD};
+pub use policy::{POLICY_RECORD, Policy};
 pub use save::{Learn, SaveDisk, SaveMemory, SaveRequest, SaveTree, Saved, ShownDisk, TreePlace};
 pub use vml_chunk::ChunkerParams;
 pub use vml_chunk::gc::PackUse;

@@ -14,7 +14,8 @@
 //! [`secrets`] looks for what should not leave the house, [`scrub`] leaves it out.
 
 mod open;
-mod reach;
+pub(crate) mod publish;
+pub(crate) mod reach;
 mod read;
 mod receive;
 pub mod scrub;
@@ -24,8 +25,9 @@ pub mod sign;
 mod write;
 
 pub use open::ShareFile;
+pub use publish::{Placed, Provenance, ReceivedEntry, provenance};
 pub use read::{Preface, SHARE_HEAD_RECORD, read_preface};
-pub use receive::{Placed, Provenance, ReceiveOptions, Received, ReceivedEntry, provenance, receive};
+pub use receive::{ReceiveOptions, Received, receive};
 pub use sign::{PublicKey, SecretKey, Signer};
 pub use write::{ShareRequest, Shared, share};
 
@@ -96,7 +98,7 @@ impl Head {
 }
 
 /// Names in a file from elsewhere become names of refs here.
-fn check_kind(kind: &EntryKind) -> Result<()> {
+pub(crate) fn check_kind(kind: &EntryKind) -> Result<()> {
     let checked = match kind {
         EntryKind::State { area } => check_name("area", area),
         EntryKind::Base { name, version } => check_name("base", name).and_then(|()| check_name("base's version", version)),
@@ -104,7 +106,7 @@ fn check_kind(kind: &EntryKind) -> Result<()> {
     checked.map_err(|error| Error::corrupt("an entry of the share file has an impossible name").because(error))
 }
 
-fn check_entry(entry: &Entry) -> Result<()> {
+pub(crate) fn check_entry(entry: &Entry) -> Result<()> {
     check_kind(&entry.kind)?;
     entry.base.as_ref().map_or(Ok(()), |base| check_kind(&EntryKind::Base { name: base.name.clone(), version: base.version.clone() }))
 }

@@ -45,26 +45,26 @@ impl Seen {
 }
 
 /// Hears of each chunk once, with its length; says whether it is there to be looked into.
-pub(super) type Visit<'v> = &'v mut dyn FnMut(PackKind, &ChunkId, u32) -> Result<bool>;
+pub(crate) type Visit<'v> = &'v mut dyn FnMut(PackKind, &ChunkId, u32) -> Result<bool>;
 
 /// A walk over one entry after another.
-pub(super) struct Reach<'a> {
+pub(crate) struct Reach<'a> {
     store: &'a ChunkStore,
     seen: Seen,
 }
 
 impl<'a> Reach<'a> {
-    pub(super) fn new(store: &'a ChunkStore) -> Self {
+    pub(crate) fn new(store: &'a ChunkStore) -> Self {
         Self { store, seen: Seen::new(store.view()) }
     }
 
     /// Whether the store has a chunk with this length.
-    pub(super) fn is_stored(&self, id: &ChunkId, len: u32) -> bool {
+    pub(crate) fn is_stored(&self, id: &ChunkId, len: u32) -> bool {
         self.seen.view.locate(id).any(|location| location.chunk_len == len)
     }
 
     /// Tells every chunk of `entry` that no earlier call told. The witness of a tree is of no use but to whoever saved it.
-    pub(super) fn entry(&mut self, entry: &Entry, witness: bool, visit: Visit<'_>) -> Result<()> {
+    pub(crate) fn entry(&mut self, entry: &Entry, witness: bool, visit: Visit<'_>) -> Result<()> {
         for part in &entry.parts {
             match part {
                 Part::Tree(tree) => {

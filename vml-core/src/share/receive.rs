@@ -1,58 +1,30 @@
 //! Receives a share file into a repository: chunks as they come, entries and refs last.
 
 use super::Need;
+use super::publish::{Arrival, Origin, ReceivedEntry, publish};
 use super::reach::Reach;
 use super::read::{Preface, read_preface_from};
 use super::section::{SectionKind, SectionReader};
 use super::sign::{self, PublicKey};
-use crate::entry::{Entry, EntryId, EntryKind, Note};
+use crate::entry::{Entry, EntryId, EntryKind};
 use crate::monitor::{Monitor, Task};
 use crate::refs::RefKind;
-use crate::repository::{RECEIVED_AUTHOR, Repository};
-use std::collections::{BTreeSet, HashSet};
+use crate::repository::Repository;
 use std::io::Read;
-use vml_chunk::frame::FrameDecoder;
 use vml_chunk::{ChunkStore, Error, ErrorKind, PackKind, Result, StoreWriter};
 
-/// Entries of a log that are looked through for one that they continue.
-const ANCESTORS_MAX: usize = 1 << 20;
 /// Chunks that are counted as missing before the rest does not matter.
 const MISSING_MAX: u64 = 1000;
 
 /// How to receive, and what the library cannot know.
+#[derive(Clone, Copy)]
 pub struct ReceiveOptions<'a> {
     /// Whether a key is trusted; by the name it is known by.
     pub trusted: &'a dyn Fn(&PublicKey) -> Option<String>,
-    /// Take nothing that is not signed by a trusted key.
+    /// Take nothing that is not signed by a trusted key, also where the repository's policy does not demand that.
     pub require_signed: bool,
     /// The time now: milliseconds since 1970-01-01 00:00 UTC.
     pub time_ms: i64,
-}
-
-/// What became of a ref.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Placed {
-    /// The area or base was made, and points to the entry.
-    Made(String),
-    /// The area's log goes on with the entry.
-    Advanced(String),
-    /// It has the entry already.
-    Present(String),
-    /// The area or base of that name is another: the entry got this tag.
-    Tagged(String),
-}
-
-/// An entry that came.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ReceivedEntry {
-    /// Its id.
-    pub id: EntryId,
-    /// Itself.
-    pub entry: Entry,
-    /// Whether it was not in the repository.
-    pub new: bool,
-    /// What became of its ref; none where a later entry of the file stands for it.
-    pub placed: Option<Placed>,
 }
 
 /// A received file.
@@ -85,6 +57,8 @@ pub struct Received {
 pub fn receive(repository: &Repository, reader: &mut dyn Read, options: &ReceiveOptions<'_>, monitor: &dyn Monitor) -> Result<Received> {
     let mut sections = SectionReader::new(reader)?;
     let (preface, mut section) = read_preface_from(&mut sections)?;
+    let policy = ReceiveOptions { require_signed: options.require_signed || repository.policy()?.require_signed, ..*options };
+    let options = &policy;
     let announced = preface.head.signer.map(PublicKey::from_bytes);
     check_policy(announced.as_ref(), options)?;
     let store = repository.store(monitor)?;
@@ -106,12 +80,15 @@ pub fn receive(repository: &Repository, reader: &mut dyn Read, options: &Receive
     }
     let known_as = check_policy(signer.as_ref(), options)?;
     check_whole(store, &preface)?;
-    let mut commit = |entry: &Entry, needed: &[EntryId]| {
-        let committed = repository.commit(store, &mut reliance, entry, needed)?;
+    let needed = relied_on(repository, &preface)?;
+    let mut commit = |entry: &Entry| {
+        let committed = repository.commit(store, &mut reliance, entry, &needed)?;
         let taken = "a collection took away what the share file relies on: receive it again";
         committed.map(|_| ()).ok_or_else(|| Error::new(ErrorKind::Locked, taken))
     };
-    let entries = publish(repository, preface, &mut commit, signer.as_ref(), known_as.as_deref(), options)?;
+    let origin = Origin::File { author: &preface.head.author, signer: signer.as_ref(), known_as: known_as.as_deref() };
+    let arrival = Arrival { entries: preface.entries, lineage: &preface.head.lineage, origin, time_ms: options.time_ms };
+    let entries = publish(repository, arrival, &mut commit)?;
     Ok(Received {
         entries,
         signer,
@@ -205,8 +182,6 @@ fn store_frames(
 ) -> Result<()> {
     let mut data = writer.chunks(PackKind::Data)?;
     let mut meta = writer.chunks(PackKind::Meta)?;
-    let mut decoder = FrameDecoder::default();
-    let mut plain = Vec::new();
     let mut run = || loop {
         let chunks = match section.0 {
             SectionKind::Data => &mut data,
@@ -214,16 +189,10 @@ fn store_frames(
             SectionKind::Table => return Ok(()),
             _ => return Err(Error::corrupt("the sections of the share file are not in their order")),
         };
-        let header = decoder.decode(&section.1, &mut plain)?;
-        let mut rest = &plain[..];
-        for len in &header.chunk_lens {
-            // The frame's header was checked: its chunks fill it.
-            let (chunk, tail) = rest.split_at(*len as usize);
-            chunks.put(chunk)?;
-            *chunks_count += 1;
-            rest = tail;
-        }
-        monitor.advance(Task::Share, header.chunk_lens.len() as u64, section.1.len() as u64);
+        let len = section.1.len() as u64;
+        let (count, _) = chunks.put_frame(std::mem::take(&mut section.1))?;
+        *chunks_count += count;
+        monitor.advance(Task::Share, count, len);
         *section = sections.next()?;
     };
     let result = run();
@@ -263,119 +232,4 @@ fn relied_on(repository: &Repository, preface: &Preface) -> Result<Vec<EntryId>>
         }
     }
     Ok(found)
-}
-
-fn publish(
-    repository: &Repository,
-    preface: Preface,
-    commit: &mut dyn FnMut(&Entry, &[EntryId]) -> Result<()>,
-    signer: Option<&PublicKey>,
-    known_as: Option<&str>,
-    options: &ReceiveOptions<'_>,
-) -> Result<Vec<ReceivedEntry>> {
-    let needed = relied_on(repository, &preface)?;
-    let mut received = Vec::new();
-    // An entry that another one of the file continues needs no ref of its own.
-    let continued: HashSet<EntryId> = preface.entries.iter().flat_map(|(_, entry)| entry.parents.iter().copied()).collect();
-    for (id, entry) in preface.entries {
-        let new = match repository.entry(&id) {
-            Ok(_) => false,
-            Err(error) if error.kind() == ErrorKind::NotFound => true,
-            Err(error) => return Err(error),
-        };
-        // One that came without a trusted signature may come again with one; one that was saved here stays ours.
-        let is_told = |told: &Provenance| signer.is_none_or(|key| told.signers.contains(&key.to_string()));
-        if new || provenance(repository, &id)?.is_some_and(|told| !is_told(&told)) {
-            // Before the entry, so that it is never here without saying that it came from elsewhere.
-            let text = provenance_text(&preface.head.author, signer, known_as);
-            repository.add_note(&Note { entry: id, time_ms: options.time_ms, author: RECEIVED_AUTHOR.to_owned(), text })?;
-        }
-        if new {
-            commit(&entry, &needed)?;
-        }
-        received.push(ReceivedEntry { id, entry, new, placed: None });
-    }
-    for got in received.iter_mut().filter(|got| !continued.contains(&got.id)) {
-        got.placed = Some(place(repository, &got.id, &got.entry, &preface.head.lineage)?);
-    }
-    Ok(received)
-}
-
-/// Points a ref to an entry: its area or base where that is free or what the entry continues, else a tag.
-fn place(repository: &Repository, id: &EntryId, entry: &Entry, lineage: &[EntryId]) -> Result<Placed> {
-    let refs = repository.refs();
-    let name = entry.origin();
-    let kind = if matches!(entry.kind, EntryKind::State { .. }) { RefKind::Area } else { RefKind::Base };
-    let present = refs.get(kind, &name)?;
-    match present {
-        None => {
-            refs.set(kind, &name, None, Some(*id))?;
-            return Ok(Placed::Made(name));
-        }
-        Some(present) if present == *id => return Ok(Placed::Present(name)),
-        Some(present) if kind == RefKind::Area => {
-            if ancestors(repository, id).contains(&present) || lineage.contains(&present) && !lineage.contains(id) {
-                refs.set(kind, &name, Some(present), Some(*id))?;
-                return Ok(Placed::Advanced(name));
-            }
-            if ancestors(repository, &present).contains(id) {
-                return Ok(Placed::Present(name));
-            }
-        }
-        Some(_) => {}
-    }
-    let mut stem = name.replace('@', "-");
-    stem.truncate(60);
-    let tag = format!("{stem}-received-{}", id.short());
-    match refs.get(RefKind::Tag, &tag)? {
-        Some(target) if target == *id => {}
-        other => refs.set(RefKind::Tag, &tag, other, Some(*id))?,
-    }
-    Ok(Placed::Tagged(tag))
-}
-
-/// What an entry continues, as far as it is here; without itself.
-fn ancestors(repository: &Repository, id: &EntryId) -> BTreeSet<EntryId> {
-    let mut found = BTreeSet::new();
-    let mut next = vec![*id];
-    while let (Some(id), true) = (next.pop(), found.len() < ANCESTORS_MAX) {
-        let parents = repository.entry(&id).map(|entry| entry.parents).unwrap_or_default();
-        next.extend(parents.into_iter().filter(|parent| found.insert(*parent)));
-    }
-    found
-}
-
-/// Where an entry came from.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Provenance {
-    /// Fingerprints of the keys that signed the files it came in; none where they were not signed.
-    pub signers: Vec<String>,
-}
-
-const SIGNER_LINE: &str = "signer: ";
-
-fn provenance_text(author: &str, signer: Option<&PublicKey>, known_as: Option<&str>) -> String {
-    // The author is what somebody else wrote; it must not look like a line of ours.
-    let author: String = author.chars().filter(|letter| !letter.is_control()).take(200).collect();
-    match signer {
-        Some(key) => {
-            let known = known_as.map_or_else(|| "not a trusted key".to_owned(), |name| format!("known as {name}"));
-            format!("received from {author}, signed, {known}\n{SIGNER_LINE}{key}")
-        }
-        None => format!("received from {author}, not signed"),
-    }
-}
-
-/// Whether an entry was received, and who signed it; `None` for one that was saved here.
-///
-/// # Errors
-/// What the backend says; `Corrupt` when a note of the entry cannot be read.
-pub fn provenance(repository: &Repository, id: &EntryId) -> Result<Option<Provenance>> {
-    let notes = repository.notes_of(id)?;
-    let mut received = notes.iter().filter(|note| note.author == RECEIVED_AUTHOR).peekable();
-    if received.peek().is_none() {
-        return Ok(None);
-    }
-    let signers = received.filter_map(|note| Some(note.text.lines().nth(1)?.strip_prefix(SIGNER_LINE)?.to_owned())).collect();
-    Ok(Some(Provenance { signers }))
 }

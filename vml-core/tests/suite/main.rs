@@ -18,6 +18,7 @@ mod hostile;
 mod listed;
 mod names;
 mod recipes;
+mod remote;
 mod restore;
 mod round_trip;
 mod share;
