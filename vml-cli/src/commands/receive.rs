@@ -32,7 +32,8 @@ pub fn run(context: &Context, args: &ReceiveArgs) -> Result<Outcome> {
         Box::new(BufReader::with_capacity(1 << 20, file))
     };
     if !args.no_fetch {
-        let may = |signer: Option<PublicKey>| !args.require_signed || signer.is_some_and(|key| trusted(&key).is_some());
+        let require_signed = args.require_signed || repository.policy()?.require_signed;
+        let may = |signer: Option<PublicKey>| !require_signed || signer.is_some_and(|key| trusted(&key).is_some());
         reader = super::fetch::before_receiving(context, reader, &may)?;
     }
     let received = receive(&repository, &mut reader, &options, &progress);
