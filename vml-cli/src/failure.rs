@@ -44,11 +44,21 @@ fn hint(error: &anyhow::Error, kind: Option<ErrorKind>) -> Option<&'static str> 
     if has("is not the description of an area") {
         return Some("mend it by hand, or remove it with `vml area rm` and add the area again; its entries are not touched");
     }
+    // An address in object storage is in each of its errors.
+    let is_far = ["s3://", "gs://", "az://"].iter().any(|scheme| has(scheme));
     Some(match kind? {
-        ErrorKind::NotFound if has("no repository here") => "make one with `vml init`, or name another with --repo DIR or VML_REPO",
         ErrorKind::NotFound if has("there is no remote ") => "`vml remote list` shows the remotes",
         ErrorKind::PermissionDenied if has("the repository http") => "a token with the right scopes is needed: docs/service.md",
+        ErrorKind::PermissionDenied if is_far => "docs/object-storage.md says where credentials come from and what they must allow",
+        ErrorKind::Io if is_far && has("cannot be reached") => "AWS_ENDPOINT_URL names the store's address, if it is not Amazon's",
+        ErrorKind::InvalidInput if has("cannot hold a repository") => "docs/object-storage.md says what a store must keep",
+        ErrorKind::Interrupted if is_far => "try again: what was stored so far is used",
+        ErrorKind::NotFound if has("no repository here") => "make one with `vml init`, or name another with --repo PLACE or VML_REPO",
         ErrorKind::NotFound if has("there is no area") => "`vml area list` shows the areas of this host, `vml area add` adds one",
+        ErrorKind::NotFound if has("receive that base first") => {
+            "`vml base catalogue add` names a place from which missing bases are fetched"
+        }
+        ErrorKind::NotFound if has("no catalogue names") => "`vml base catalogue show` tells what a catalogue has",
         ErrorKind::NotFound if has("there is no base") => "`vml base list` shows the bases",
         ErrorKind::NotFound if has("is not in the entry") => "`vml ls ENTRY:PATH` shows what is there",
         ErrorKind::NotFound if has("neither a tag") || has("no entry in this repository") || has("no tag") => {
@@ -65,6 +75,9 @@ fn hint(error: &anyhow::Error, kind: Option<ErrorKind>) -> Option<&'static str> 
         }
         ErrorKind::PermissionDenied if has("found what may be secret") || has("the memory of a machine") || has("others can read") => {
             "docs/sharing.md says what is looked for"
+        }
+        ErrorKind::Corrupt if has("the catalogue says") || has("signature of the catalogue") => {
+            "ask whom the catalogue is from: the file was changed on its way, or the catalogue is wrong"
         }
         ErrorKind::Corrupt if has("share file") => "get the file again: nothing of it is visible here",
         ErrorKind::Corrupt => "`vml check --data` tells what is damaged; entries that do not use it are whole",

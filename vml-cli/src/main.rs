@@ -6,7 +6,10 @@
 mod areas;
 mod args;
 mod bases;
+mod catalogues;
 mod commands;
+#[cfg(feature = "object")]
+mod credentials;
 mod failure;
 mod guests;
 mod images;
@@ -15,10 +18,14 @@ mod machines;
 // Some of it is for the client of a service, which comes next.
 #[allow(dead_code, unused_imports)]
 mod net;
+mod online;
 mod output;
+mod places;
 mod progress;
 mod remotes;
+mod service;
 mod settings;
+mod tokens;
 
 use clap::Parser;
 use std::process::ExitCode;

@@ -73,13 +73,15 @@ impl Monitor for Progress {
                 Task::Share => "chunks",
                 Task::Scan => "files looked at",
                 Task::Transfer => "frames",
+                Task::Fetch => "fetched",
                 _ => "members checked",
             };
             self.bar.set_position(bytes);
             let rate = self.bar.per_sec();
             let amount = if self.bar.length().is_none() && bytes > 0 { format!(", {}", human::size(bytes)) } else { String::new() };
             let speed = if bytes > 0 { format!(", {}/s", human::size(rate as u64)) } else { String::new() };
-            self.bar.set_message(format!("{} {what}{amount}{speed}", human::count(files)));
+            let counted = if task == Task::Fetch { String::new() } else { format!("{} ", human::count(files)) };
+            self.bar.set_message(format!("{counted}{what}{amount}{speed}"));
         }
     }
 

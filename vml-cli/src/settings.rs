@@ -20,12 +20,38 @@ pub fn home() -> Result<PathBuf> {
     Ok(home.join(".local/share/vml"))
 }
 
-/// The repository to use: `--repo` or `VML_REPO`, which clap has read, else the one in the home folder.
+/// The directory of the repository to use: `--repo` or `VML_REPO`, which clap has read, else the one in the home folder.
 pub fn repository(chosen: Option<&Path>) -> Result<PathBuf> {
     match chosen {
         Some(path) => std::path::absolute(path).with_context(|| format!("cannot use {}", path.display())),
         None => Ok(home()?.join("repository")),
     }
+}
+
+/// Where copies of files of repositories far away may be kept: `VML_CACHE`, else `vml` in the user's cache folder; `None` when there is none.
+#[cfg(feature = "object")]
+pub fn cache() -> Option<PathBuf> {
+    let set = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    set("VML_CACHE")
+        .and_then(|cache| std::path::absolute(cache).ok())
+        .or_else(|| Some(set("XDG_CACHE_HOME").filter(|path| path.is_absolute())?.join("vml")))
+        .or_else(|| Some(set("HOME").filter(|path| path.is_absolute())?.join(".cache/vml")))
+}
+
+/// The variables that begin with `prefix`, with their names in small letters.
+#[cfg(feature = "object")]
+pub fn variables(prefix: &str) -> Vec<(String, String)> {
+    let variables = env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    variables
+        .filter(|(name, value)| name.starts_with(prefix) && !value.is_empty())
+        .map(|(name, value)| (name.to_ascii_lowercase(), value))
+        .collect()
+}
+
+/// A file in the user's home folder.
+#[cfg(feature = "object")]
+pub fn in_home(path: &str) -> Option<PathBuf> {
+    env::var_os("HOME").filter(|home| !home.is_empty()).map(|home| PathBuf::from(home).join(path))
 }
 
 /// `user@host`, as far as it is known.
@@ -61,24 +87,14 @@ pub fn token() -> Option<String> {
     env::var("VML_TOKEN").ok().map(|token| token.trim().to_owned()).filter(|token| !token.is_empty())
 }
 
-/// A file of certificates that are trusted besides those of the system: `VML_CA_FILE`.
-pub fn ca_file() -> Option<PathBuf> {
-    env::var_os("VML_CA_FILE").filter(|path| !path.is_empty()).map(PathBuf::from)
-}
-
-/// A variable of proxies; lower case counts before upper case.
-pub fn proxy_variable(name: &str) -> Option<String> {
-    let upper = || {
-        // HTTP_PROXY can be a header of whoever asks a CGI program.
-        let is_cgi = name == "http_proxy" && env::var_os("REQUEST_METHOD").is_some();
-        env::var(name.to_ascii_uppercase()).ok().filter(|_| !is_cgi)
-    };
-    env::var(name).ok().or_else(upper)
-}
-
 /// Where what is too long for memory may lie for a while: `TMPDIR`, else `/tmp`.
 pub fn spool() -> PathBuf {
     env::temp_dir()
+}
+
+/// What `http_proxy`, `https_proxy`, `all_proxy` and `no_proxy` say, in small letters or else in capitals.
+pub fn proxy_variables() -> [Option<String>; 4] {
+    ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"].map(|name| env::var(name.to_ascii_lowercase()).or_else(|_| env::var(name)).ok())
 }
 
 fn passwd_name() -> Option<String> {
@@ -147,4 +163,13 @@ pub fn parse_size(text: &str) -> Option<u32> {
         _ => return None,
     };
     digits.parse::<u32>().ok()?.checked_mul(factor)
+}
+
+/// `500K`, `10M`, `1G`: bytes a second, in binary units.
+pub fn parse_rate(text: &str) -> Option<u64> {
+    let (digits, factor) = match text.strip_suffix(['G', 'g']) {
+        Some(digits) => (digits, 1 << 30),
+        None => return parse_size(text).map(u64::from).filter(|rate| *rate > 0),
+    };
+    digits.parse::<u64>().ok()?.checked_mul(factor).filter(|rate| *rate > 0)
 }

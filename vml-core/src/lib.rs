@@ -4,7 +4,8 @@
 //! from directories and restored to them with everything a Linux guest has.
 //!
 //! ```text
-//! share        entries in one file, signed             remote  push, pull, clone
+//! remote       push, pull, clone                   catalogue   bases that can be had from the network
+//! share        entries in one file, signed
 //! repository   save, resolve, check, notes         entry   what one state says      refs   areas, tags, bases
 //! tree         capture, restore, diff, compare     recipe  what rebuilds a stream   monitor
 //! vml-chunk    chunks, frames, packs, index, backends
@@ -12,6 +13,7 @@
 //! The library is silent: it prints nothing, reads no environment and no clock; what it has to say goes to a [`Monitor`].
 //! It shares the error type of `vml-chunk`.
 
+pub mod catalogue;
 pub mod disk;
 pub mod entry;
 pub mod machine;
@@ -29,8 +31,11 @@ pub mod volume;
 pub use entry::{Entry, EntryId};
 pub use monitor::{CollectMonitor, Monitor, NoMonitor, Problem, Task};
 pub use repository::{Config, Repository, RepositoryOptions};
+#[cfg(feature = "object")]
+pub use vml_chunk::backend::object;
 pub use vml_chunk::{
-    Backend, ChunkId, ChunkStore, DiscardBackend, Error, ErrorKind, IoResultExt, LocalBackend, MemoryBackend, PackKind, Result,
+    Backend, CachedBackend, ChunkId, ChunkStore, DiscardBackend, Error, ErrorKind, IoResultExt, LocalBackend, MemoryBackend, PackKind,
+    Result,
 };
 
 /// The README's example is compiled and run as a test.

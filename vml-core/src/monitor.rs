@@ -23,6 +23,8 @@ pub enum Task {
     Share,
     /// Sending entries to a remote or getting them from one; frames are its files.
     Transfer,
+    /// Getting a file from elsewhere.
+    Fetch,
 }
 
 /// Something that concerns one item; the run goes on, and its result is "done with problems".

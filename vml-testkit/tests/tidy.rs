@@ -14,8 +14,8 @@ const LAYERS: [(&str, &[&[&str]]); 4] = [
     (
         "vml-core",
         &[
-            &["remote"],
-            &["tune", "share"],
+            &["remote", "tune", "catalogue"],
+            &["share"],
             &["repository"],
             &["refs", "machine"],
             &["entry"],
@@ -29,10 +29,11 @@ const LAYERS: [(&str, &[&[&str]]); 4] = [
         "vml-cli",
         &[
             &["commands"],
-            &["output", "progress", "failure"],
-            &["machines", "remotes"],
-            &["args", "areas", "bases", "keys"],
-            &["images", "guests"],
+            &["service"],
+            &["output", "progress", "failure", "places", "remotes"],
+            &["machines"],
+            &["args", "areas", "bases", "catalogues", "keys", "tokens"],
+            &["images", "guests", "online", "credentials"],
             &["net"],
             &["settings"],
         ],

@@ -7,7 +7,7 @@ use benches::compare::options::Options;
 use benches::compare::report::{self, Setting, ToolInfo};
 use benches::compare::tools::{DiskVml, Vml};
 use benches::compare::verdict::verdicts;
-use benches::compare::{disks, live, million, mount, page, run, tools, tune};
+use benches::compare::{disks, live, million, mount, page, run, sharing, tools, tune};
 use clap::Parser;
 use serde_json::{Map, Value};
 use std::fs;
@@ -46,7 +46,13 @@ fn compare(options: &Options) -> Result<()> {
     let machine = Machine::this();
     let mut blocks = Vec::new();
     let mut numbers = Map::new();
-    if let Some(corpus) = corpus.as_ref().filter(|_| kind == Kind::Trees) {
+    if let Some(dir) = options.corpus.as_deref().filter(|_| options.sharing) {
+        let vml = Vml::new(tools::locate_vml(options)?);
+        let (sizes, runs) = sharing::run(&vml, &fs::canonicalize(dir)?, options.runs.into(), work.path())?;
+        blocks.push(("sharing", sharing::report::markdown(&report::machine_line(&machine), &sizes, &runs)));
+        numbers.insert("sharing".to_owned(), sharing::report::to_json(&sizes, &runs));
+    }
+    if let Some(corpus) = corpus.as_ref().filter(|_| kind == Kind::Trees && !options.sharing) {
         let found = tools::find(options, &|vml| Box::new(vml))?;
         let outcome = run::run(&found, corpus, options.runs.into(), work.path())?;
         let (setting, goals) = (setting(options, &machine, &found, work.path())?, verdicts(&outcome.results));

@@ -9,6 +9,7 @@
 //! results   medians and spreads             tune      trying settings
 //! report    tables, JSON                      live          machines that run
 //! verdict   goals                             page          the block in the page
+//! sharing   files, pushes, a service
 //! ```
 
 pub mod corpus;
@@ -24,6 +25,7 @@ pub mod page;
 pub mod report;
 pub mod results;
 pub mod run;
+pub mod sharing;
 pub mod tools;
 pub mod tune;
 pub mod verdict;

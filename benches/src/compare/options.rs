@@ -44,6 +44,9 @@ pub struct Options {
     /// Measure machines that run, with the guest in this folder, made by testdata/make-guest
     #[arg(long, value_name = "DIR", requires = "corpus")]
     pub machines: Option<PathBuf>,
+    /// Measure share files, pushing and pulling, and a service that many use at once
+    #[arg(long, requires = "corpus")]
+    pub sharing: bool,
     /// Set by the program itself: it runs in a mount namespace of its own
     #[arg(long, hide = true)]
     pub inside: bool,

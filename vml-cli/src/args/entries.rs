@@ -204,6 +204,9 @@ pub struct BuildArgs {
     /// Make devices and set-user-id programs although nobody who is trusted signed the entry
     #[arg(long)]
     pub allow_special: bool,
+    /// Do not fetch a base that is missing here
+    #[arg(long)]
+    pub no_fetch: bool,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -286,4 +289,7 @@ pub struct SwitchArgs {
     /// The area to leave; needed where several run
     #[arg(long, value_name = "AREA")]
     pub from: Option<String>,
+    /// Do not fetch a base that is missing here
+    #[arg(long)]
+    pub no_fetch: bool,
 }

@@ -3,15 +3,19 @@
 mod entries;
 mod guest;
 mod keep;
+mod network;
 mod places;
 mod remotes;
+mod serve;
 mod share;
 
 pub use entries::*;
 pub use guest::*;
 pub use keep::*;
+pub use network::*;
 pub use places::*;
 pub use remotes::*;
+pub use serve::*;
 pub use share::*;
 
 use clap::{Args as ClapArgs, Parser, Subcommand};
@@ -47,8 +51,8 @@ const GLOBAL: &str = "Options of every command";
 /// Options of every command.
 #[derive(Debug, Clone, ClapArgs)]
 pub struct Global {
-    /// The repository [default: the user's data folder]
-    #[arg(long, global = true, env = "VML_REPO", hide_env_values = true, value_name = "DIR", help_heading = GLOBAL)]
+    /// The repository: a directory, or s3://BUCKET/PREFIX, gs:// or az:// [default: the user's data folder]
+    #[arg(long, global = true, env = "VML_REPO", hide_env_values = true, value_name = "PLACE", help_heading = GLOBAL)]
     pub repo: Option<PathBuf>,
     /// Print JSON: one object, or one object a line
     #[arg(long, global = true, help_heading = GLOBAL)]
@@ -109,6 +113,14 @@ pub enum Command {
     Pull(PullArgs),
     /// Make a repository with everything that another one has
     Clone(CloneArgs),
+    /// Let others read the repository and add to it, over HTTP
+    Serve(ServeArgs),
+    /// Tokens that let clients use the service
+    #[command(subcommand)]
+    Token(TokenCommand),
+    /// What a guest is given
+    #[command(subcommand)]
+    Guest(GuestCommand),
     /// What the repository holds
     Stats,
     /// See whether everything is whole

@@ -25,6 +25,11 @@ pub struct InitArgs {
 pub enum BaseCommand {
     /// Save a directory tree, or disk images, as a base
     Add(BaseAddArgs),
+    /// Get a base from the network
+    Fetch(super::BaseFetchArgs),
+    /// Catalogues that are asked for bases
+    #[command(subcommand)]
+    Catalogue(super::CatalogueCommand),
     /// List the bases
     List,
     /// Build the images of a base, and know them from then on as what overlays stand on

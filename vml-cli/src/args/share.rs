@@ -55,14 +55,18 @@ Nothing is visible before all of it was checked. A file that was cut short is ke
 
 Examples:
   vml receive analysis-3f9a27c1de.vml
-  curl -s https://example.org/analysis.vml | vml receive -
+  vml receive https://vml.example.org/e/analysis@latest
+  ssh colleague vml share analysis@latest -o - | vml receive -
   vml receive --require-signed analysis-3f9a27c1de.vml")]
 pub struct ReceiveArgs {
-    /// The file, - for standard input
+    /// The file, a link to one, or - for standard input
     pub file: PathBuf,
     /// Take it only if a key of `vml key list` signed it
     #[arg(long)]
     pub require_signed: bool,
+    /// Do not fetch a base that is missing here
+    #[arg(long)]
+    pub no_fetch: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -75,6 +79,8 @@ pub enum KeyCommand {
     Trust(KeyTrustArgs),
     /// Print the public half of a key, for others to trust
     Export(KeyExportArgs),
+    /// What the repository demands of entries from elsewhere
+    Policy(KeyPolicyArgs),
 }
 
 #[derive(Debug, ClapArgs)]
@@ -115,4 +121,20 @@ pub struct KeyExportArgs {
     /// The key
     #[arg(default_value = "default")]
     pub name: String,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+The policy belongs to the repository: it holds for everybody who uses it. Without an option it is printed.
+
+Examples:
+  vml key policy
+  vml key policy --require-signed")]
+pub struct KeyPolicyArgs {
+    /// Take entries only from files that a trusted key has signed, and from remotes that are one's own
+    #[arg(long, conflicts_with = "allow_unsigned")]
+    pub require_signed: bool,
+    /// Take unsigned entries too
+    #[arg(long)]
+    pub allow_unsigned: bool,
 }

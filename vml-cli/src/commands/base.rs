@@ -1,4 +1,4 @@
-//! `vml base add|list|rm`
+//! `vml base add|list|rm`; its other verbs have files of their own
 
 use super::save::{self, What};
 use super::trees::TreeFrom;
@@ -16,6 +16,8 @@ use vml_core::refs::{RefKind, split_base};
 pub fn run(context: &Context, command: BaseCommand) -> Result<Outcome> {
     match command {
         BaseCommand::Add(args) => add(context, &args),
+        BaseCommand::Fetch(args) => super::fetch::run(context, &args),
+        BaseCommand::Catalogue(command) => super::catalogue::run(context, command),
         BaseCommand::List => list(context),
         BaseCommand::Export(args) => super::build::export(context, &args),
         BaseCommand::Rm(args) => remove(context, &args),
@@ -88,9 +90,8 @@ fn remove(context: &Context, args: &BaseRmArgs) -> Result<Outcome> {
     let refs = repository.refs();
     let target = refs.get(RefKind::Base, &args.base)?.ok_or_else(|| Error::not_found(format!("there is no base {:?}", args.base)))?;
     let used = repository
-        .entry_ids()?
-        .iter()
-        .filter(|id| repository.entry(id).is_ok_and(|entry| entry.base.is_some_and(|base| base.entry == target)))
+        .entries(&repository.entry_ids()?)
+        .filter(|(_, entry)| entry.as_ref().is_ok_and(|entry| entry.base.as_ref().is_some_and(|base| base.entry == target)))
         .count();
     context.confirm(&format!("Forget the base {}? {} of it stay whole.", args.base, human::counted(used as u64, "entry")), args.yes)?;
     refs.set(RefKind::Base, &args.base, Some(target), None)?;

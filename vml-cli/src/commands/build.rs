@@ -1,7 +1,7 @@
 //! `vml build` and `vml base export`
 
 use super::restore::put_back;
-use super::{Context, Outcome, build_machine, has_members, restore};
+use super::{Context, Outcome, build_machine, fetch, has_members, restore};
 use crate::args::{BaseExportArgs, BuildArgs, InsideArgs};
 use crate::bases::{self, BaseImage};
 use crate::images::DiskImage;
@@ -31,6 +31,10 @@ pub fn run(context: &Context, args: &BuildArgs) -> Result<Outcome> {
     let repository = context.repository()?;
     let entry = repository.entry(&repository.resolve(&args.entry)?)?;
     let disks = entry.disks().next().is_some();
+    // A tree has everything itself; a disk may stand on its base's.
+    let stands = disks && args.only.as_deref() != Some("tree") && matches!(args.format.as_str(), "auto" | "overlay");
+    let repository =
+        if stands { fetch::base_of(context, repository, &entry, args.no_fetch, args.format == "overlay")? } else { repository };
     match (args.only.as_deref(), entry.tree().is_some(), disks) {
         (None, true, true) => bail!(Error::invalid("the entry has a tree and disks: say --only tree or --only disks")),
         (Some("disks"), _, true) | (None, false, true) => {
@@ -197,14 +201,8 @@ fn base_disk(repository: &Repository, entry: &Entry, disk: &DiskPart) -> Result<
     let (base, part) = match (&entry.base, &entry.kind) {
         (Some(base), _) => {
             let name = format!("{}@{}", base.name, base.version);
-            let shown = match repository.entry(&base.entry) {
-                // It was received upon another import of the same base.
-                Err(error) if error.kind() == ErrorKind::NotFound => match repository.refs().get(RefKind::Base, &name)? {
-                    Some(equal) => repository.entry(&equal)?,
-                    None => return Ok(None),
-                },
-                other => other?,
-            };
+            // It may have been received upon another import of the same base.
+            let Some(shown) = fetch::base_here(repository, base)? else { return Ok(None) };
             let part = shown.disks().find(|part| part.name == disk.name).cloned();
             (name, part)
         }

@@ -1,7 +1,7 @@
 //! `vml build ENTRY --area NAME`: a machine that runs, and an area of its own for it, whose log goes on from the entry.
 
 use super::build::{self, Done, Job};
-use super::{Context, Outcome, has_members, patch_guest};
+use super::{Context, Outcome, fetch, has_members, patch_guest};
 use crate::areas::{self, Area};
 use crate::args::BuildArgs;
 use crate::guests::{self, Patch, SshConfig};
@@ -86,7 +86,12 @@ pub fn make(context: &Context, args: &BuildArgs, name: &str) -> Result<Made> {
     let repository = context.repository()?;
     let id = repository.resolve(&args.entry)?;
     let entry = repository.entry(&id)?;
-    let base = entry.base.as_ref().filter(|_| entry.disks().next().is_none()).map(|base| repository.entry(&base.entry)).transpose()?;
+    let needs_base = entry.disks().next().is_none();
+    let repository = fetch::base_of(context, repository, &entry, args.no_fetch, needs_base || args.format == "overlay")?;
+    let base = match entry.base.as_ref().filter(|_| needs_base) {
+        Some(base) => fetch::base_here(&repository, base)?,
+        None => None,
+    };
     let source = base.as_ref().unwrap_or(&entry);
     if source.disks().next().is_none() {
         bail!(Error::invalid("neither the entry nor its base has disks, of which --area makes a machine"));

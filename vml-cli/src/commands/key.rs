@@ -1,13 +1,14 @@
 //! `vml key`
 
 use super::{Context, Outcome};
-use crate::args::{KeyCommand, KeyTrustArgs};
+use crate::args::{KeyCommand, KeyPolicyArgs, KeyTrustArgs};
 use crate::keys::{self, KnownKey};
 use crate::output::human;
 use anyhow::{Result, bail};
 use serde_json::{Value, json};
 use std::io::Read as _;
 use std::path::Path;
+use vml_core::repository::Policy;
 use vml_core::{Error, IoResultExt as _};
 
 pub fn run(context: &Context, command: KeyCommand) -> Result<Outcome> {
@@ -30,6 +31,7 @@ pub fn run(context: &Context, command: KeyCommand) -> Result<Outcome> {
             }
         }
         KeyCommand::Trust(args) => trust(context, args)?,
+        KeyCommand::Policy(args) => policy(context, &args)?,
         KeyCommand::Export(args) => {
             let keys = keys::list()?;
             let Some(key) = keys.iter().find(|key| key.name == args.name) else {
@@ -75,4 +77,20 @@ fn told(context: &Context, key: &KnownKey, what: &str) -> Result<()> {
 
 fn describe(key: &KnownKey) -> Value {
     json!({ "name": key.name, "own": key.own, "fingerprint": key.key.fingerprint(), "key": key.key.to_openssh(&key.comment) })
+}
+
+fn policy(context: &Context, args: &KeyPolicyArgs) -> Result<()> {
+    let repository = context.repository()?;
+    if args.require_signed || args.allow_unsigned {
+        repository.set_policy(&Policy { require_signed: args.require_signed })?;
+    }
+    let policy = repository.policy()?;
+    if context.json() {
+        crate::output::value(&json!({ "require_signed": policy.require_signed }))?;
+    }
+    context.say(if policy.require_signed {
+        "entries are taken from files that a trusted key has signed, and from remotes that are your own"
+    } else {
+        "entries are taken from files and remotes whether they are signed or not"
+    })
 }

@@ -80,7 +80,7 @@ pub fn run(context: &Context, args: &SwitchArgs) -> Result<Outcome> {
     }
     let arrived = steps.run(name, arrival, || match to {
         Some(place) => machines::bring_up(place.machine.as_ref()).map(|_| place),
-        None => build(context, name),
+        None => build(context, name, args.no_fetch),
     });
     let Place { machine, .. } = match arrived {
         Ok(place) => place,
@@ -121,9 +121,9 @@ fn find(context: &Context, name: &str) -> Result<Option<Place>> {
 }
 
 /// Builds an area from the latest entry of its log, and starts it.
-fn build(context: &Context, name: &str) -> Result<Place> {
-    let args =
-        BuildArgs { entry: format!("{name}@latest"), area: Some(name.to_owned()), format: "auto".to_owned(), ..BuildArgs::default() };
+fn build(context: &Context, name: &str, no_fetch: bool) -> Result<Place> {
+    let entry = format!("{name}@latest");
+    let args = BuildArgs { entry, area: Some(name.to_owned()), format: "auto".to_owned(), no_fetch, ..BuildArgs::default() };
     let made = build_machine::make(context, &args, name)?;
     let started = machines::need(&made.area).and_then(|machine| machines::bring_up(machine.as_ref()).map(|_| machine));
     let machine = started.inspect_err(|_| build_machine::unmake(&made.area))?;

@@ -51,15 +51,15 @@ impl Health {
             })
             .collect();
         let mut order: Vec<Hop> = Vec::new();
-        for hop in all.iter().copied().filter(|hop| !self.is_resting(hop, now)) {
+        for hop in all {
             if !order.contains(hop) {
                 order.push(hop.clone());
             }
         }
-        if order.is_empty() {
-            order = all.into_iter().cloned().collect();
+        if order.iter().any(|hop| !self.is_resting(hop, now)) {
+            order.retain(|hop| !self.is_resting(hop, now));
+        } else {
             order.sort_by_key(|hop| self.resting.get(hop).map(|rest| rest.until));
-            order.dedup();
         }
         order
     }

@@ -25,6 +25,20 @@ impl Network {
         Self { agents: Agents::new(options, random), rules, health: Mutex::default(), started: Instant::now(), turn }
     }
 
+    /// The same with the proxies of each group in the order of their distance, and not by turns.
+    pub fn nearest_first(self, geo: Option<&Url>) -> Self {
+        let rules = self.rules.clone().each(|list| {
+            let groups = list.groups().iter().map(|group| {
+                let proxies = super::order::proxies_of(group);
+                let nearest = super::order::nearest_proxies(&self, &proxies, geo).into_iter().map(|(proxy, _)| Hop::Proxy(proxy));
+                nearest.chain(group.iter().filter(|hop| **hop == Hop::Direct).cloned()).collect::<Vec<_>>()
+            });
+            // Each by itself, as one group would be taken by turns.
+            super::proxies::ProxyList::in_order(groups.flatten().collect::<Vec<_>>())
+        });
+        Self { rules, ..self }
+    }
+
     fn health(&self) -> MutexGuard<'_, Health> {
         self.health.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -59,7 +73,7 @@ impl Network {
         result
     }
 
-    /// Asks by the first way that leads to an answer. A proxy that says that it reaches nobody (502, 503, 504) is none that does, as long as there is another way.
+    /// Asks by the first way that leads to an answer. A proxy that says that it reaches nobody (502, 503, 504) or wants another login (407) is none that does, as long as there is another way.
     ///
     /// # Errors
     /// What the last way said, when none led there; a streamed body that was begun cannot be sent by another.
@@ -75,7 +89,10 @@ impl Network {
             let is_last = at + 1 == hops.len();
             match self.send_by(hop, request, again) {
                 Ok(response)
-                    if !is_last && *hop != Hop::Direct && matches!(response.status, 502..=504) && !matches!(body, Body::Stream(..)) =>
+                    if !is_last
+                        && *hop != Hop::Direct
+                        && matches!(response.status, 407 | 502..=504)
+                        && !matches!(body, Body::Stream(..)) =>
                 {
                     told.push(format!("{} by the proxy {hop}: status {}", request.url, response.status));
                     self.failed(hop);

@@ -128,6 +128,16 @@ impl ProxyList {
         Self { groups: hops.into_iter().map(|hop| vec![hop]).collect() }
     }
 
+    /// As CVMFS reads it, logins and all.
+    pub fn with_logins(&self) -> String {
+        let hop = |hop: &Hop| match hop {
+            Hop::Proxy(Proxy { login: Some(login), .. }) => hop.to_string().replacen("://", &format!("://{login}@"), 1),
+            other => other.to_string(),
+        };
+        let group = |group: &Vec<Hop>| group.iter().map(hop).collect::<Vec<_>>().join("|");
+        self.groups.iter().map(group).collect::<Vec<_>>().join(";")
+    }
+
     /// Its groups, none of them empty.
     pub fn groups(&self) -> &[Vec<Hop>] {
         &self.groups
@@ -192,6 +202,14 @@ impl Rules {
     /// The same with other lists, and the exceptions that it has.
     pub fn with_list(self, list: ProxyList) -> Self {
         Self { http: list.clone(), https: list, ..self }
+    }
+
+    /// The same with every list of proxies changed.
+    pub fn each(self, change: impl Fn(&ProxyList) -> ProxyList) -> Self {
+        let same = self.http == self.https;
+        let http = change(&self.http);
+        let https = if same { http.clone() } else { change(&self.https) };
+        Self { http, https, ..self }
     }
 
     /// The ways to an address.
@@ -284,6 +302,7 @@ mod tests {
         let Hop::Proxy(proxy) = &list.groups()[0][0] else { panic!("a proxy") };
         assert_eq!(proxy.login.as_deref(), Some("eva:s3cr%40t"));
         assert!(!format!("{list} {list:?}").contains("s3cr"));
+        assert_eq!(ProxyList::parse(&list.with_logins()).unwrap(), list);
     }
 
     #[test]

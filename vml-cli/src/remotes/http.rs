@@ -2,11 +2,11 @@
 
 use super::list::Entry;
 use super::service::{Answer, Line};
-use crate::net::{Body, Method, Network, Options, Request, Response, Rules, Url, Variables};
-use crate::settings;
+use crate::net::{Body, Method, Network, Request, Response, Url};
+use crate::{online, settings};
 use std::io::{self, Read};
 use std::time::Duration;
-use vml_core::{Error, ErrorKind, Result};
+use vml_core::{Error, Result};
 
 /// A service may wait for its turn, walk a large entry, and write to a slow disk before it answers.
 const RESPONSE: Duration = Duration::from_secs(600);
@@ -20,14 +20,7 @@ pub struct HttpLine {
 
 impl HttpLine {
     pub fn new(entry: &Entry) -> anyhow::Result<Self> {
-        let rules = Rules::from_variables(&Variables {
-            http_proxy: settings::proxy_variable("http_proxy"),
-            https_proxy: settings::proxy_variable("https_proxy"),
-            all_proxy: settings::proxy_variable("all_proxy"),
-            no_proxy: settings::proxy_variable("no_proxy"),
-        })?;
-        let options = Options { ca_file: settings::ca_file(), ..Options::default() };
-        let network = Network::new(options, rules, settings::random_id()?);
+        let network = online::Settings::read()?.network(None)?;
         let token = settings::token().or_else(|| entry.token.clone());
         Ok(Self { network, url: entry.url.trim_end_matches('/').to_owned(), authorization: token.map(|token| format!("Bearer {token}")) })
     }
@@ -42,7 +35,7 @@ impl Line for HttpLine {
         let response = self.network.send(&request, Body::Bytes(body))?;
         if (300..400).contains(&response.status) {
             let message = format!("{url} redirects to elsewhere, which is not followed with what is sent: use the address it leads to");
-            return Err(Error::new(ErrorKind::InvalidInput, message));
+            return Err(Error::not_found(message));
         }
         Ok(Answer {
             status: response.status,

@@ -5,4 +5,7 @@
 #[path = "../../src/net/mod.rs"]
 mod net;
 
+mod download;
 mod network;
+mod order;
+mod tls;

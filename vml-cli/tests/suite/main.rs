@@ -7,6 +7,7 @@ mod damage;
 mod demo;
 mod disk_chains;
 mod disks;
+mod fetch;
 mod forget;
 mod full_disk;
 mod gc;
@@ -16,6 +17,8 @@ mod json;
 mod kills;
 mod live_tree;
 mod manual;
+#[cfg(feature = "object")]
+mod objects;
 mod odd_names;
 mod places;
 mod remotes;

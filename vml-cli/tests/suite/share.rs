@@ -233,3 +233,17 @@ fn what_is_no_share_file_changes_nothing() {
     share.stderr.take().unwrap().read_to_string(&mut said).unwrap();
     assert!(share.wait().unwrap().success() && said.is_empty(), "{said}");
 }
+
+#[test]
+fn a_policy_of_the_repository_demands_signatures() {
+    let (eva, tom) = (sender(), Host::new());
+    eva.ok(["share", "work@latest", "--full", "-o", "work.vml"]);
+    hand_over(&eva, &tom, "work.vml");
+    assert!(tom.ok(["key", "policy"]).contains("signed or not"));
+    assert_eq!(tom.json(["key", "policy", "--require-signed"])["require_signed"], true);
+    tom.run(["receive", "work.vml"]).fails(3, &["is not signed"]);
+    tom.ok(["remote", "add", "eva", &eva.repository().display().to_string(), "--shared"]);
+    tom.run(["pull"]).fails(3, &["takes only what a trusted key has signed"]);
+    tom.ok(["key", "policy", "--allow-unsigned"]);
+    tom.ok(["receive", "work.vml"]);
+}

@@ -365,6 +365,10 @@ impl Remote for OpenRemote<'_> {
         check_count(&commit.entries, ENTRIES_MAX, "entries")?;
         check_count(&commit.notes, ENTRIES_MAX, "notes")?;
         check_count(&commit.tags, ENTRIES_MAX, "tags")?;
+        if !self.trusted && !commit.entries.is_empty() && self.repository.policy()?.require_signed {
+            let message = "this repository takes only what a trusted key has signed, and entries of a remote that is not your own are not";
+            return Err(Error::new(ErrorKind::PermissionDenied, message));
+        }
         let stored = self.end_session()?;
         let mut entries = Vec::new();
         for record in &commit.entries {

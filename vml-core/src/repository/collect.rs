@@ -163,11 +163,9 @@ impl Walk<'_> {
     }
 
     fn entries(&mut self, repository: &Repository, roots: &Roots, known: &mut HashSet<EntryId>) -> Result<()> {
-        for id in &roots.entries {
-            if known.contains(id) {
-                continue;
-            }
-            match repository.entry(id) {
+        let unknown: Vec<EntryId> = roots.entries.iter().filter(|id| !known.contains(id)).copied().collect();
+        for (id, entry) in repository.entries(&unknown) {
+            match entry {
                 Ok(entry) => self.entry(&entry).map_err(|error| {
                     let kind = if error.kind() == ErrorKind::NotFound { ErrorKind::Corrupt } else { error.kind() };
                     let what = format!("entry {} cannot be walked: repair it or forget it, then collect", id.short());
@@ -177,7 +175,7 @@ impl Walk<'_> {
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
                 Err(error) => return Err(error.context("nothing is collected while it is unknown what an entry needs; forget it to go on")),
             }
-            known.insert(*id);
+            known.insert(id);
         }
         Ok(())
     }

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! config                     what it is: format, features, chunker, frames       written once
+//! policy                     what it demands of entries from elsewhere           compare-and-swap
 //! data/ meta/                packs                                               immutable
 //! index/                     segments, a cache over the packs                    rebuilt from them
 //! entries/ENTRY              one record each, named by its hash                  immutable, written last
@@ -19,6 +20,7 @@ mod commit;
 mod config;
 mod forget;
 mod forgotten;
+mod policy;
 mod resolve;
 mod save;
 mod save_disk;
@@ -29,6 +31,7 @@ pub use commit::{INTENT_RECORD, SAVING_DIR};
 pub use config::{CONFIG_RECORD, Config, Features};
 pub use forget::{Calendar, Candidate, Decision, ForgetOptions, Forgetting, KeepPolicy, LocalTime, Reason, Row, Within, decide};
 pub use forgotten::{FORGOTTEN_DIR, FORGOTTEN_RECORD};
+pub use policy::{POLICY_RECORD, Policy};
 pub use save::{Learn, SaveDisk, SaveMemory, SaveRequest, SaveTree, Saved, ShownDisk, TreePlace};
 pub use vml_chunk::ChunkerParams;
 pub use vml_chunk::gc::PackUse;
@@ -46,6 +49,8 @@ pub const RECEIVED_AUTHOR: &str = "vml receive";
 
 /// Largest record of an entry or a note.
 const RECORD_MAX_LEN: u64 = 16 << 20;
+/// Records that are read together.
+const ENTRIES_AT_ONCE: usize = 64;
 const CONFIG_KEY: &str = "config";
 const NOTES_DIR: &str = "notes";
 
@@ -148,18 +153,26 @@ impl Repository {
     /// `NotFound`, `Corrupt` or `UnsupportedFormat`, naming the entry.
     pub fn entry(&self, id: &EntryId) -> Result<Entry> {
         let key = format!("{ENTRIES_DIR}/{id}");
-        let read = || {
-            let bytes = self.backend.read(&key, RECORD_MAX_LEN)?;
-            if EntryId::of(&bytes) != *id {
-                // A newer format is told as such, but only if the record says so itself.
-                return match Entry::decode(&bytes) {
-                    Err(error) if error.kind() == ErrorKind::UnsupportedFormat => Err(error),
-                    _ => Err(Error::corrupt("its record does not match its name: the bytes have changed since it was written")),
-                };
-            }
-            Entry::decode(&bytes)
-        };
-        read().map_err(|error: Error| error.context(format!("cannot read entry {}", id.short())))
+        let entry = self.backend.read(&key, RECORD_MAX_LEN).and_then(|bytes| decode_entry(id, &bytes));
+        entry.map_err(|error| error.context(format!("cannot read entry {}", id.short())))
+    }
+
+    /// Reads many entries, each as [`entry`](Self::entry) does: side by side where the backend is far away. One at a time is in memory beside
+    /// some dozens of records.
+    pub fn entries<'a>(&'a self, ids: &'a [EntryId]) -> impl Iterator<Item = (EntryId, Result<Entry>)> + 'a {
+        ids.chunks(ENTRIES_AT_ONCE).flat_map(|ids| {
+            let keys: Vec<String> = ids.iter().map(|id| format!("{ENTRIES_DIR}/{id}")).collect();
+            let records = self.backend.read_many(&keys, RECORD_MAX_LEN);
+            ids.iter().copied().zip(records).map(|(id, record)| {
+                let entry = record.and_then(|bytes| decode_entry(&id, &bytes));
+                (id, entry.map_err(|error| error.context(format!("cannot read entry {}", id.short()))))
+            })
+        })
+    }
+
+    /// A hint that many entries will be read one after another.
+    pub fn expect_entries(&self) {
+        self.backend.prefetch_dir(ENTRIES_DIR);
     }
 
     /// The ids of all entries, in no order. One that was forgotten is none, even if its file is there.
@@ -199,9 +212,7 @@ impl Repository {
     pub fn notes_of(&self, id: &EntryId) -> Result<Vec<Note>> {
         let prefix = format!("{id}-");
         let mut notes = Vec::new();
-        for listed in self.backend.list(NOTES_DIR)?.into_iter().filter(|listed| listed.name.starts_with(&prefix)) {
-            let key = format!("{NOTES_DIR}/{}", listed.name);
-            let note = self.backend.read(&key, RECORD_MAX_LEN).and_then(|bytes| decode_record::<Note>(NOTE_RECORD, &bytes));
+        for (key, note) in self.read_notes(|name| name.starts_with(&prefix))? {
             notes.push(note.map_err(|error| error.context(format!("cannot read the note {key}")))?);
         }
         notes.sort_by_key(|note| note.time_ms);
@@ -219,9 +230,8 @@ impl Repository {
     /// What the backend says.
     pub fn notes(&self, monitor: &dyn Monitor) -> Result<HashMap<EntryId, Vec<Note>>> {
         let mut notes: HashMap<EntryId, Vec<Note>> = HashMap::new();
-        for listed in self.backend.list(NOTES_DIR)? {
-            let key = format!("{NOTES_DIR}/{}", listed.name);
-            match self.backend.read(&key, RECORD_MAX_LEN).and_then(|bytes| decode_record::<Note>(NOTE_RECORD, &bytes)) {
+        for (key, note) in self.read_notes(|_| true)? {
+            match note {
                 Ok(note) => notes.entry(note.entry).or_default().push(note),
                 Err(error) => monitor.problem(crate::monitor::Problem { subject: key, message: error.to_string() }),
             }
@@ -231,6 +241,26 @@ impl Repository {
         }
         Ok(notes)
     }
+
+    fn read_notes(&self, wanted: impl Fn(&str) -> bool) -> Result<Vec<(String, Result<Note>)>> {
+        let listed = self.backend.list(NOTES_DIR)?;
+        let keys: Vec<String> =
+            listed.iter().filter(|listed| wanted(&listed.name)).map(|listed| format!("{NOTES_DIR}/{}", listed.name)).collect();
+        let records = self.backend.read_many(&keys, RECORD_MAX_LEN);
+        let decode = |bytes: Vec<u8>| decode_record::<Note>(NOTE_RECORD, &bytes);
+        Ok(keys.into_iter().zip(records.into_iter().map(|bytes| bytes.and_then(decode))).collect())
+    }
+}
+
+fn decode_entry(id: &EntryId, bytes: &[u8]) -> Result<Entry> {
+    if EntryId::of(bytes) != *id {
+        // A newer format is told as such, but only if the record says so itself.
+        return match Entry::decode(bytes) {
+            Err(error) if error.kind() == ErrorKind::UnsupportedFormat => Err(error),
+            _ => Err(Error::corrupt("its record does not match its name: the bytes have changed since it was written")),
+        };
+    }
+    Entry::decode(bytes)
 }
 
 const MISSING_PACK: &str = "the pack is missing or cut short: its chunks are lost unless they are saved again";

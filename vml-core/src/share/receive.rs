@@ -17,10 +17,11 @@ use vml_chunk::{ChunkStore, Error, ErrorKind, PackKind, Result, StoreWriter};
 const MISSING_MAX: u64 = 1000;
 
 /// How to receive, and what the library cannot know.
+#[derive(Clone, Copy)]
 pub struct ReceiveOptions<'a> {
     /// Whether a key is trusted; by the name it is known by.
     pub trusted: &'a dyn Fn(&PublicKey) -> Option<String>,
-    /// Take nothing that is not signed by a trusted key.
+    /// Take nothing that is not signed by a trusted key, also where the repository's policy does not demand that.
     pub require_signed: bool,
     /// The time now: milliseconds since 1970-01-01 00:00 UTC.
     pub time_ms: i64,
@@ -56,6 +57,8 @@ pub struct Received {
 pub fn receive(repository: &Repository, reader: &mut dyn Read, options: &ReceiveOptions<'_>, monitor: &dyn Monitor) -> Result<Received> {
     let mut sections = SectionReader::new(reader)?;
     let (preface, mut section) = read_preface_from(&mut sections)?;
+    let policy = ReceiveOptions { require_signed: options.require_signed || repository.policy()?.require_signed, ..*options };
+    let options = &policy;
     let announced = preface.head.signer.map(PublicKey::from_bytes);
     check_policy(announced.as_ref(), options)?;
     let store = repository.store(monitor)?;

@@ -155,16 +155,24 @@ impl Signer for SecretKey {
 /// # Errors
 /// `Corrupt` when it is none, for something else, or not by the key it names.
 pub fn verify(statement: &[u8], armoured: &[u8]) -> Result<PublicKey> {
-    let bad = |why: &str| Error::corrupt(format!("the signature of the share file {why}"));
+    verify_in(NAMESPACE, "the share file", statement, armoured)
+}
+
+/// The same for what is signed in another namespace; `what` is its name for people.
+///
+/// # Errors
+/// As [`verify`].
+pub fn verify_in(namespace: &str, what: &str, statement: &[u8], armoured: &[u8]) -> Result<PublicKey> {
+    let bad = |why: &str| Error::corrupt(format!("the signature of {what} {why}"));
     if armoured.len() > TEXT_MAX_LEN {
         return Err(bad("is too long"));
     }
     let signature = SshSig::from_pem(armoured).map_err(|error| bad("cannot be read").because(error))?;
     let KeyData::Ed25519(key) = signature.public_key() else { return Err(bad("is not by an ed25519 key")) };
-    if signature.namespace() != NAMESPACE {
-        return Err(bad("was made for something else than a share file"));
+    if signature.namespace() != namespace {
+        return Err(bad("was made for something else"));
     }
-    let data = SshSig::signed_data(NAMESPACE, signature.hash_alg(), statement).map_err(|error| bad("cannot be read").because(error))?;
+    let data = SshSig::signed_data(namespace, signature.hash_alg(), statement).map_err(|error| bad("cannot be read").because(error))?;
     let bytes: &[u8; 64] = signature.signature_bytes().try_into().map_err(|_| bad("has an impossible length"))?;
     if signature.signature().algorithm() != Algorithm::Ed25519 {
         return Err(bad("is not by an ed25519 key"));

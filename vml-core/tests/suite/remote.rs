@@ -12,7 +12,7 @@ use vml_core::remote::{
     Commit, Committed, FrameAt, HistoryItem, Needs, NoteId, OpenRemote, Parcel, Placed, Remote, RemoteInfo, RemoteRef, Stowed,
     TransferRequest, Transferred, plan_transfer, transfer,
 };
-use vml_core::repository::{CheckOptions, CollectOptions, RECEIVED_AUTHOR, SaveRequest};
+use vml_core::repository::{CheckOptions, CollectOptions, Policy, RECEIVED_AUTHOR, SaveRequest};
 use vml_core::share::provenance;
 use vml_core::tree::Exclude;
 use vml_core::{Backend, CollectMonitor, EntryId, Error, ErrorKind, NoMonitor, Repository, Result};
@@ -345,6 +345,18 @@ fn a_trusted_remote_is_noted_and_an_untrusted_one_too() {
     let record = to.entry(&own).unwrap().encode().1;
     OpenRemote::new(&to, "far", false, 5).commit(&Commit { entries: vec![record], ..Commit::default() }).unwrap();
     assert_eq!(provenance(&to, &own).unwrap(), None);
+}
+
+#[test]
+fn a_repository_that_demands_signatures_takes_from_trusted_remotes_only() {
+    let scene = scene();
+    let to = init(&memory());
+    to.set_policy(&Policy { require_signed: true }).unwrap();
+    let request = TransferRequest { entries: &scene.entries[1..], ..ALL };
+    let sink = OpenRemote::new(&to, "far", false, 5);
+    let error = bring(&end(&scene.repository), &sink, &request, &NoMonitor).unwrap_err();
+    assert_eq!((error.kind(), to.entry_ids().unwrap().len()), (ErrorKind::PermissionDenied, 0));
+    assert_eq!(bring(&end(&scene.repository), &end(&to), &request, &NoMonitor).unwrap().entries.len(), 3);
 }
 
 /// A push that was cut when its entries were there and no ref pointed to them.

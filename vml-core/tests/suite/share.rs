@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use vml_core::entry::{BaseRef, EntryKind};
 use vml_core::recipe::read_stream;
-use vml_core::repository::{CheckOptions, SaveRequest};
+use vml_core::repository::{CheckOptions, Policy, SaveRequest};
 use vml_core::share::scrub::scrub;
 use vml_core::share::secrets::{Found, SecretRules, scan};
 use vml_core::share::{
@@ -568,4 +568,29 @@ proptest! {
         refused(&[&b"VMLSHARE\x01\0\0\0\0\0\0\0"[..], &noise].concat(), "noise");
         refused(&noise, "noise");
     }
+}
+
+#[test]
+fn a_repository_that_demands_signatures_takes_nothing_else() {
+    let dir = temp();
+    std::fs::write(dir.path().join("file"), "content").unwrap();
+    let from = init(&memory());
+    let id = save(&from, "work", dir.path()).id;
+    let (unsigned, _) = write(&from, &sharing(&[id]));
+    let key = SecretKey::from_seed([9; 32]);
+    let (signed, _) = write(&from, &ShareRequest { signer: Some(&key), ..sharing(&[id]) });
+    let to = init(&memory());
+    assert_eq!(to.policy().unwrap(), Policy::default());
+    to.set_policy(&Policy { require_signed: true }).unwrap();
+    assert_eq!(take(&to, &unsigned).unwrap_err().kind(), ErrorKind::PermissionDenied);
+    assert_eq!(take(&to, &signed).unwrap_err().kind(), ErrorKind::PermissionDenied);
+    assert_eq!(to.entry_ids().unwrap(), []);
+    let name = |_: &PublicKey| Some("eva".to_owned());
+    let options = ReceiveOptions { trusted: &name, require_signed: false, time_ms: 5 };
+    assert_eq!(receive(&to, &mut &signed[..], &options, &NoMonitor).unwrap().known_as.as_deref(), Some("eva"));
+    // A policy that cannot be read is none that allows.
+    let backend = memory();
+    let damaged = init(&backend);
+    backend.put("policy", b"nonsense").unwrap();
+    assert_eq!(take(&damaged, &unsigned).unwrap_err().kind(), ErrorKind::Corrupt);
 }

@@ -4,6 +4,7 @@
 //! the host's files. Everything read is limited, and what cannot be read is simply not known.
 
 pub mod accounts;
+pub mod archive;
 mod identity;
 mod owners;
 mod root;

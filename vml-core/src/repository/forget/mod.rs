@@ -155,8 +155,8 @@ impl Repository {
             tags: HashMap::new(),
             latest: HashMap::new(),
         };
-        for id in self.entry_ids()? {
-            match self.entry(&id) {
+        for (id, entry) in self.entries(&self.entry_ids()?) {
+            match entry {
                 Ok(entry) => {
                     known.entries.insert(
                         id,
