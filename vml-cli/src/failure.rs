@@ -47,13 +47,13 @@ fn hint(error: &anyhow::Error, kind: Option<ErrorKind>) -> Option<&'static str> 
     // An address in object storage is in each of its errors.
     let is_far = ["s3://", "gs://", "az://"].iter().any(|scheme| has(scheme));
     Some(match kind? {
+        ErrorKind::NotFound if has("there is no remote ") => "`vml remote list` shows the remotes",
+        ErrorKind::PermissionDenied if has("the repository http") => "a token with the right scopes is needed: docs/service.md",
         ErrorKind::PermissionDenied if is_far => "docs/object-storage.md says where credentials come from and what they must allow",
         ErrorKind::Io if is_far && has("cannot be reached") => "AWS_ENDPOINT_URL names the store's address, if it is not Amazon's",
         ErrorKind::InvalidInput if has("cannot hold a repository") => "docs/object-storage.md says what a store must keep",
         ErrorKind::Interrupted if is_far => "try again: what was stored so far is used",
         ErrorKind::NotFound if has("no repository here") => "make one with `vml init`, or name another with --repo PLACE or VML_REPO",
-        ErrorKind::NotFound if has("there is no remote ") => "`vml remote list` shows the remotes",
-        ErrorKind::PermissionDenied if has("the repository http") => "a token with the right scopes is needed: docs/service.md",
         ErrorKind::NotFound if has("there is no area") => "`vml area list` shows the areas of this host, `vml area add` adds one",
         ErrorKind::NotFound if has("receive that base first") => {
             "`vml base catalogue add` names a place from which missing bases are fetched"
@@ -76,7 +76,7 @@ fn hint(error: &anyhow::Error, kind: Option<ErrorKind>) -> Option<&'static str> 
         ErrorKind::PermissionDenied if has("found what may be secret") || has("the memory of a machine") || has("others can read") => {
             "docs/sharing.md says what is looked for"
         }
-        ErrorKind::Corrupt if has("the catalogue says") => {
+        ErrorKind::Corrupt if has("the catalogue says") || has("signature of the catalogue") => {
             "ask whom the catalogue is from: the file was changed on its way, or the catalogue is wrong"
         }
         ErrorKind::Corrupt if has("share file") => "get the file again: nothing of it is visible here",

@@ -2,18 +2,18 @@
 //!
 //! ```text
 //! list       remotes.toml               service    a Remote over a line, repeated where that helps
-//! ssh http   lines                      limit      bytes a second
+//! ssh http   lines                      limit      bytes a second      link   a share file on the web
 //! ```
 
 mod http;
 mod limit;
+pub mod link;
 pub mod list;
 mod service;
 mod ssh;
 
 pub use limit::Limit;
 
-#[cfg(feature = "object")]
 use crate::places::Place;
 use crate::settings;
 use anyhow::{Context as _, Result, bail};
@@ -31,7 +31,7 @@ pub enum Kind {
     Directory,
     Http,
     Ssh,
-    #[cfg(feature = "object")]
+    /// Object storage.
     Objects,
 }
 
@@ -45,9 +45,10 @@ pub fn kind_of(url: &str) -> Result<Kind> {
         None | Some("file") => Kind::Directory,
         Some("http" | "https") => Kind::Http,
         Some("ssh") => Kind::Ssh,
-        #[cfg(feature = "object")]
         Some("s3" | "gs" | "az") => Kind::Objects,
-        Some(other) => bail!(Error::invalid(format!("remotes of the kind {other}:// are unknown: a directory, http, https, ssh or s3"))),
+        Some(other) => {
+            bail!(Error::invalid(format!("remotes of the kind {other}:// are unknown: a directory, http, https, ssh, s3, gs or az")))
+        }
     })
 }
 
@@ -63,7 +64,6 @@ pub fn normal(url: &str) -> Result<String> {
             Ok(url.trim_end_matches('/').to_owned())
         }
         Kind::Ssh => SshAddress::parse(url).map(|_| url.to_owned()).map_err(Into::into),
-        #[cfg(feature = "object")]
         Kind::Objects => Place::find(Some(Path::new(url))).map(|place| place.to_string()),
     }
 }
@@ -87,10 +87,10 @@ impl Opened {
                 });
                 Ok(Self::Repository(Box::new(open?)))
             }
-            #[cfg(feature = "object")]
             Kind::Objects => {
-                let open = Place::find(Some(Path::new(url)))?.open(true).and_then(|backend| Ok(Repository::open(backend, options)?));
-                Ok(Self::Repository(Box::new(open.with_context(|| format!("cannot open the repository {url}"))?)))
+                let open = Place::find(Some(Path::new(url)))?.open(true)?;
+                let open = Repository::open(open, options).with_context(|| format!("cannot open the repository {url}"));
+                Ok(Self::Repository(Box::new(open?)))
             }
             Kind::Http => Ok(Self::Service(Box::new(ServiceRemote::new(Box::new(http::HttpLine::new(entry)?), limit)))),
             Kind::Ssh => {

@@ -12,10 +12,8 @@ pub fn token(host: &Host, name: &str, scopes: &str) -> String {
     ran.out.trim().to_owned()
 }
 
-const FORGET: (&[vml_core::EntryId], bool) = (&[], false);
-
 fn forget_nothing() -> Vec<u8> {
-    encode_message(&(FORGET.0.to_vec(), FORGET.1))
+    encode_message(&(Vec::<vml_core::EntryId>::new(), false))
 }
 
 #[test]

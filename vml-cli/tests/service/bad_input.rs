@@ -96,10 +96,7 @@ fn a_slow_body_and_a_slow_head_are_not_waited_for() {
 #[test]
 fn whoever_takes_nothing_is_let_go() {
     let (_host, server) = served(&["--patience", "1"]);
-    let client = Client { server: &server, token: "none".to_owned() };
-    let refs = server.post("refs", &[]);
-    let refs: Vec<vml_core::remote::RemoteRef> = vml_core::remote::wire::decode_message("refs", &refs.body).unwrap();
-    drop(client);
+    let refs = Client { server: &server, token: String::new() }.refs().unwrap();
     let mut stream = server.connect();
     let (method, path) = ("GET", format!("/v1/entries/{}/share", refs[0].entry));
     // The same again and again on one connection, until nothing more fits anywhere.
@@ -165,10 +162,8 @@ fn wrong_bytes_are_told_from_damage() {
     server.post("fetch", &encode_message(&vec![gone])).refused(404, "not_found", "cannot find");
     let huge = vec![FrameAt { stored_len: u32::MAX, ..gone }; 3];
     server.post("fetch", &encode_message(&huge)).refused(400, "invalid_input", "are the limit");
-    let client = Client { server: &server, token: String::new() };
     let missing = server.post("compose", &encode_message(&(PackKind::Data, vec![ChunkId::of(b"none")])));
     missing.refused(404, "not_found", "is not in the repository");
-    drop(client);
     let wrong = server.ask("POST", "/v1/remote/has", &[("Content-Type", "text/plain")], &encode_message(&Vec::<ChunkId>::new()));
     wrong.refused(415, "invalid_input", "application/octet-stream");
     // Frames: damaged, of an unknown kind, without an end, endless.

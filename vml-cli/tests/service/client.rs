@@ -6,7 +6,7 @@ use vml_chunk::{ChunkId, PackKind};
 use vml_core::entry::EntryId;
 use vml_core::remote::wire::{BlockReader, NEEDS_MAX_LEN, decode_message, decode_parcel, encode_message, encode_parcel, kind_of};
 use vml_core::remote::{Commit, Committed, FrameAt, HistoryItem, Needs, NoteId, Parcel, Remote, RemoteInfo, RemoteRef, Stowed};
-use vml_core::{Error, Result};
+use vml_core::{Error, IoResultExt as _, Result};
 
 pub struct Client<'s> {
     pub server: &'s Server,
@@ -15,7 +15,10 @@ pub struct Client<'s> {
 
 impl Client<'_> {
     fn post(&self, call: &str, body: &[u8]) -> Result<Vec<u8>> {
-        let answer = self.server.post_as(&self.token, call, body);
+        let authorization = format!("Bearer {}", self.token);
+        let headers = [("Authorization", authorization.as_str())];
+        let headers = if self.token.is_empty() { &[][..] } else { &headers[..] };
+        let answer = self.server.try_ask("POST", &format!("/v1/remote/{call}"), headers, body).at(|| "the connection is dead")?;
         if answer.status == 200 {
             assert!(answer.header("content-type") == Some("application/octet-stream"), "{call}: {:?}", answer.headers);
             return Ok(answer.body);

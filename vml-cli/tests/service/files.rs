@@ -50,7 +50,7 @@ fn a_link_is_a_page_and_a_file() {
     assert!(page.text().contains(&format!("vml receive http://{}/e/{id}", server.address)), "{}", page.text());
     let file = server.get(&format!("/e/{id}.vml"));
     assert_eq!((file.status, file.header("content-type")), (200, Some("application/vnd.vml.share")));
-    assert!(file.header("content-disposition").unwrap().contains(&format!("work-{}.vml", &id[..8])), "{:?}", file.headers);
+    assert!(file.header("content-disposition").unwrap().contains(&format!("work-{}.vml", &id[..10])), "{:?}", file.headers);
     assert_eq!(file.header("etag"), Some(format!("\"{id}\"").as_str()));
     // The same entry gives the same bytes, at the page's address too.
     let accepted = server.ask("GET", &format!("/e/{id}"), &[("Accept", "application/vnd.vml.share, */*;q=0.1")], &[]);
@@ -92,11 +92,7 @@ fn what_an_entry_says_runs_nowhere() {
     }
     // What the client says about our name is not believed.
     let mut stream = server.connect();
-    std::io::Write::write_all(
-        &mut stream,
-        format!("GET /e/work@latest HTTP/1.1\r\nHost: localhost\"><b>\r\nConnection: close\r\n\r\n").as_bytes(),
-    )
-    .unwrap();
+    std::io::Write::write_all(&mut stream, b"GET /e/work@latest HTTP/1.1\r\nHost: localhost\"><b>\r\nConnection: close\r\n\r\n").unwrap();
     let odd = crate::server::Answer::read(&mut std::io::BufReader::new(stream), false).unwrap();
     assert!(!odd.text().contains("<b>"), "{}", odd.text());
     assert_eq!(server.get("/style.css").header("content-type"), Some("text/css; charset=utf-8"));
@@ -108,8 +104,6 @@ fn the_numbers_are_what_prometheus_reads() {
     let server = Server::start(&host, &[]);
     server.get("/v1/refs");
     server.get("/nowhere");
-    let client = Client { server: &server, token: String::new() };
-    drop(client);
     let answer = server.get("/metrics");
     assert!(answer.header("content-type").unwrap().starts_with("text/plain; version=0.0.4"));
     let text = answer.text();

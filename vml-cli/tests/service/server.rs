@@ -31,10 +31,6 @@ impl Server {
         Self { child, address, errors }
     }
 
-    pub fn id(&self) -> u32 {
-        self.child.id()
-    }
-
     pub fn signal(&self, signal: rustix::process::Signal) {
         let id = rustix::process::Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
         rustix::process::kill_process(id, signal).unwrap();
@@ -80,7 +76,14 @@ impl Server {
     /// One request on a connection of its own.
     #[track_caller]
     pub fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
-        let mut stream = self.connect();
+        self.try_ask(method, path, headers, body).unwrap()
+    }
+
+    /// The same, where the service may die.
+    pub fn try_ask(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> std::io::Result<Answer> {
+        let mut stream = TcpStream::connect(self.address)?;
+        stream.set_read_timeout(Some(TIME_MAX))?;
+        stream.set_write_timeout(Some(TIME_MAX))?;
         let mut head =
             format!("{method} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nContent-Length: {}\r\n", self.address, body.len());
         for (name, value) in headers {
@@ -88,7 +91,7 @@ impl Server {
         }
         // A service that refuses may not wait for the body.
         _ = stream.write_all(format!("{head}\r\n").as_bytes()).and_then(|()| stream.write_all(body));
-        Answer::read(&mut BufReader::new(stream), method == "HEAD").unwrap()
+        Answer::read(&mut BufReader::new(stream), method == "HEAD")
     }
 
     pub fn get(&self, path: &str) -> Answer {

@@ -51,15 +51,6 @@ impl Server {
         let request = |line: &str| Some(line.split_once('"')?.1.split_once(" HTTP/")?.0.to_owned());
         log.lines().filter_map(request).collect()
     }
-
-    fn wait_for_request(&self, start: &str) {
-        let deadline = Instant::now() + Duration::from_secs(60);
-        while !self.requests().iter().any(|request| request.starts_with(start)) {
-            assert!(Instant::now() < deadline, "{:?}", self.requests());
-            std::thread::sleep(Duration::from_millis(5));
-        }
-    }
-
     /// A host whose repository is there.
     fn host(&self) -> Host {
         let mut host = Host::bare();

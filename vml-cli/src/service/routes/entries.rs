@@ -17,7 +17,7 @@ use std::collections::HashMap;
 use vml_core::entry::{Entry, EntryId};
 use vml_core::refs::RefKind;
 use vml_core::remote::Remote;
-use vml_core::{NoMonitor, Result};
+use vml_core::{ErrorKind, NoMonitor, Result};
 
 /// Entries of one answer.
 const LIST_MAX: usize = 1000;
@@ -28,7 +28,7 @@ pub struct ListQuery {
     area: Option<String>,
     limit: Option<usize>,
     #[serde(default)]
-    offset: usize,
+    offset: u32,
 }
 
 /// All entries that can be read, the newest first, and how many cannot.
@@ -74,7 +74,7 @@ pub async fn list(State(service): Served, asked: Result<Query<ListQuery>, QueryR
         }
         let tags = tags(&service)?;
         let notes = service.repository.notes(&NoMonitor)?;
-        let rows = entries.iter().skip(asked.offset).take(limit).map(|(id, entry)| {
+        let rows = entries.iter().skip(asked.offset as usize).take(limit).map(|(id, entry)| {
             let mut value = json::entry(id, entry);
             value["tags"] = json!(tags.get(id).map(Vec::as_slice).unwrap_or_default());
             value["notes"] = notes.get(id).map(Vec::as_slice).unwrap_or_default().iter().map(json::note).collect();
@@ -115,7 +115,12 @@ pub async fn forget(
     let id: EntryId = named(path)?.parse().map_err(|_| whole())?;
     let Query(asked) = asked.map_err(|_| Failure::bad_request("`force` is true or false"))?;
     let room = service.limits.enter(Work::Commit).await?;
-    blocking(room, move || with_remote(&service, &who, |remote| remote.forget(&[id], asked.force))).await?;
+    blocking(room, move || {
+        // A damaged one can be forgotten, one that is not there cannot.
+        service.repository.entry(&id).map(|_| ()).or_else(|error| if error.kind() == ErrorKind::NotFound { Err(error) } else { Ok(()) })?;
+        with_remote(&service, &who, |remote| remote.forget(&[id], asked.force))
+    })
+    .await?;
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::NO_CONTENT;
     Ok(response)
