@@ -38,8 +38,8 @@ impl Bench {
     }
 
     fn get_by(&self, list: &str, urls: &[String], limit: Option<u64>) -> Result<Got> {
-        let limit = Duration::from_secs(3);
-        let limits = Limits { resolve: limit, connect: limit, response: limit, idle: limit };
+        let wait = Duration::from_secs(3);
+        let limits = Limits { resolve: wait, connect: wait, response: wait, idle: wait };
         let network = Network::new(Options { limits, ca_file: None }, Rules::of(ProxyList::parse(list).unwrap()), [0; 16]);
         let urls: Vec<Url> = urls.iter().map(|url| url.parse().unwrap()).collect();
         let wanted = Wanted { urls: &urls, size: self.size, digest: self.digest(), limit };
