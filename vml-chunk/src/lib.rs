@@ -50,7 +50,9 @@ pub mod pack;
 pub mod stats;
 pub mod store;
 
-pub use backend::{Backend, DiscardBackend, Listed, LocalBackend, Mapped, MemoryBackend, PutOutcome, Staged};
+#[cfg(feature = "object")]
+pub use backend::ObjectBackend;
+pub use backend::{Backend, CachedBackend, DiscardBackend, Listed, LocalBackend, Mapped, MemoryBackend, PutOutcome, Staged, files};
 pub use chunker::{Chunker, ChunkerParams};
 pub use error::{Error, ErrorKind, IoResultExt, Result};
 pub use id::{ChunkId, PackId};

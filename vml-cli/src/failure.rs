@@ -44,10 +44,16 @@ fn hint(error: &anyhow::Error, kind: Option<ErrorKind>) -> Option<&'static str> 
     if has("is not the description of an area") {
         return Some("mend it by hand, or remove it with `vml area rm` and add the area again; its entries are not touched");
     }
+    // An address in object storage is in each of its errors.
+    let is_far = ["s3://", "gs://", "az://"].iter().any(|scheme| has(scheme));
     Some(match kind? {
-        ErrorKind::NotFound if has("no repository here") => "make one with `vml init`, or name another with --repo DIR or VML_REPO",
         ErrorKind::NotFound if has("there is no remote ") => "`vml remote list` shows the remotes",
         ErrorKind::PermissionDenied if has("the repository http") => "a token with the right scopes is needed: docs/service.md",
+        ErrorKind::PermissionDenied if is_far => "docs/object-storage.md says where credentials come from and what they must allow",
+        ErrorKind::Io if is_far && has("cannot be reached") => "AWS_ENDPOINT_URL names the store's address, if it is not Amazon's",
+        ErrorKind::InvalidInput if has("cannot hold a repository") => "docs/object-storage.md says what a store must keep",
+        ErrorKind::Interrupted if is_far => "try again: what was stored so far is used",
+        ErrorKind::NotFound if has("no repository here") => "make one with `vml init`, or name another with --repo PLACE or VML_REPO",
         ErrorKind::NotFound if has("there is no area") => "`vml area list` shows the areas of this host, `vml area add` adds one",
         ErrorKind::NotFound if has("receive that base first") => {
             "`vml base catalogue add` names a place from which missing bases are fetched"

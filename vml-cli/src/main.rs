@@ -8,6 +8,8 @@ mod args;
 mod bases;
 mod catalogues;
 mod commands;
+#[cfg(feature = "object")]
+mod credentials;
 mod failure;
 mod guests;
 mod images;
@@ -18,6 +20,7 @@ mod machines;
 mod net;
 mod online;
 mod output;
+mod places;
 mod progress;
 mod remotes;
 mod service;

@@ -20,12 +20,38 @@ pub fn home() -> Result<PathBuf> {
     Ok(home.join(".local/share/vml"))
 }
 
-/// The repository to use: `--repo` or `VML_REPO`, which clap has read, else the one in the home folder.
+/// The directory of the repository to use: `--repo` or `VML_REPO`, which clap has read, else the one in the home folder.
 pub fn repository(chosen: Option<&Path>) -> Result<PathBuf> {
     match chosen {
         Some(path) => std::path::absolute(path).with_context(|| format!("cannot use {}", path.display())),
         None => Ok(home()?.join("repository")),
     }
+}
+
+/// Where copies of files of repositories far away may be kept: `VML_CACHE`, else `vml` in the user's cache folder; `None` when there is none.
+#[cfg(feature = "object")]
+pub fn cache() -> Option<PathBuf> {
+    let set = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    set("VML_CACHE")
+        .and_then(|cache| std::path::absolute(cache).ok())
+        .or_else(|| Some(set("XDG_CACHE_HOME").filter(|path| path.is_absolute())?.join("vml")))
+        .or_else(|| Some(set("HOME").filter(|path| path.is_absolute())?.join(".cache/vml")))
+}
+
+/// The variables that begin with `prefix`, with their names in small letters.
+#[cfg(feature = "object")]
+pub fn variables(prefix: &str) -> Vec<(String, String)> {
+    let variables = env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    variables
+        .filter(|(name, value)| name.starts_with(prefix) && !value.is_empty())
+        .map(|(name, value)| (name.to_ascii_lowercase(), value))
+        .collect()
+}
+
+/// A file in the user's home folder.
+#[cfg(feature = "object")]
+pub fn in_home(path: &str) -> Option<PathBuf> {
+    env::var_os("HOME").filter(|home| !home.is_empty()).map(|home| PathBuf::from(home).join(path))
 }
 
 /// `user@host`, as far as it is known.

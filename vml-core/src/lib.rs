@@ -31,8 +31,11 @@ pub mod volume;
 pub use entry::{Entry, EntryId};
 pub use monitor::{CollectMonitor, Monitor, NoMonitor, Problem, Task};
 pub use repository::{Config, Repository, RepositoryOptions};
+#[cfg(feature = "object")]
+pub use vml_chunk::backend::object;
 pub use vml_chunk::{
-    Backend, ChunkId, ChunkStore, DiscardBackend, Error, ErrorKind, IoResultExt, LocalBackend, MemoryBackend, PackKind, Result,
+    Backend, CachedBackend, ChunkId, ChunkStore, DiscardBackend, Error, ErrorKind, IoResultExt, LocalBackend, MemoryBackend, PackKind,
+    Result,
 };
 
 /// The README's example is compiled and run as a test.

@@ -11,6 +11,8 @@ use vml_chunk::codec::{RecordKind, decode_record, encode_record};
 use vml_chunk::{Backend, Error, ErrorKind, Result};
 
 const REF_RECORD: RecordKind = RecordKind { number: 3, version: 1, name: "ref" };
+/// Where entries are.
+pub(crate) const ENTRIES_DIR: &str = "entries";
 /// A ref's record is far below this.
 const REF_MAX_LEN: u64 = 4096;
 
@@ -68,25 +70,30 @@ impl Refs {
     /// `InvalidInput` for a name that cannot be one, `Corrupt` for a damaged ref.
     pub fn get(&self, kind: RefKind, name: &str) -> Result<Option<EntryId>> {
         let key = key(kind, name)?;
-        match self.backend.read(&key, REF_MAX_LEN) {
-            Ok(bytes) => decode_record::<RefRecord>(REF_RECORD, &bytes)
-                .map(|record| Some(record.target))
-                .map_err(|error| error.context(format!("cannot read the {} {name:?} at {key}", kind.name()))),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        }
+        target(kind, name, &key, self.backend.read(&key, REF_MAX_LEN))
     }
 
-    /// Points a ref to `new` (`None` deletes it) if it points to `expected` now.
+    /// Points a ref to `new` (`None` deletes it) if it points to `expected` now. The entry is durable before, whoever published it.
     ///
     /// # Errors
     /// `Locked` when it points elsewhere: somebody else was faster.
     pub fn set(&self, kind: RefKind, name: &str, expected: Option<EntryId>, new: Option<EntryId>) -> Result<()> {
         let bytes = |target: Option<EntryId>| target.map(|target| encode_record(REF_RECORD, &RefRecord { target }));
+        if new.is_some() {
+            self.backend.settle(ENTRIES_DIR)?;
+        }
         if self.backend.swap(&key(kind, name)?, bytes(expected).as_deref(), bytes(new).as_deref())? {
             return Ok(());
         }
         Err(Error::new(ErrorKind::Locked, format!("the {} {name:?} was changed by somebody else at the same time", kind.name())))
+    }
+
+    /// Makes what others did to refs of a kind durable: whoever moved one may have been killed before he came to do it.
+    ///
+    /// # Errors
+    /// What the backend says.
+    pub fn settle(&self, kind: RefKind) -> Result<()> {
+        self.backend.settle(kind.dir())
     }
 
     /// All refs of a kind, sorted by name; damaged ones carry their error.
@@ -97,8 +104,16 @@ impl Refs {
         let mut names: Vec<String> = self.backend.list(kind.dir())?.into_iter().map(|listed| listed.name).collect();
         names.sort_unstable();
         let mut refs = Vec::new();
-        for name in names {
-            match self.get(kind, &name) {
+        // A name that cannot be one has no key, and tells so.
+        let keys: Vec<Result<String>> = names.iter().map(|name| key(kind, name)).collect();
+        let good: Vec<String> = keys.iter().flatten().cloned().collect();
+        let mut read = self.backend.read_many(&good, REF_MAX_LEN).into_iter();
+        for (name, key) in names.into_iter().zip(keys) {
+            let found = key.and_then(|key| {
+                let bytes = read.next().unwrap_or_else(|| Err(Error::not_found(format!("{key} was not read"))));
+                target(kind, &name, &key, bytes)
+            });
+            match found {
                 Ok(Some(target)) => refs.push((name, Ok(target))),
                 // Deleted since it was listed.
                 Ok(None) => {}
@@ -106,6 +121,17 @@ impl Refs {
             }
         }
         Ok(refs)
+    }
+}
+
+/// Where a ref points by what was read of it; `None` when it is not there.
+fn target(kind: RefKind, name: &str, key: &str, read: Result<Vec<u8>>) -> Result<Option<EntryId>> {
+    match read {
+        Ok(bytes) => decode_record::<RefRecord>(REF_RECORD, &bytes)
+            .map(|record| Some(record.target))
+            .map_err(|error| error.context(format!("cannot read the {} {name:?} at {key}", kind.name()))),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
     }
 }
 

@@ -30,10 +30,10 @@ const LAYERS: [(&str, &[&[&str]]); 4] = [
         &[
             &["commands"],
             &["service"],
-            &["output", "progress", "failure"],
-            &["machines", "remotes"],
+            &["output", "progress", "failure", "places", "remotes"],
+            &["machines"],
             &["args", "areas", "bases", "catalogues", "keys", "tokens"],
-            &["images", "guests", "online"],
+            &["images", "guests", "online", "credentials"],
             &["net"],
             &["settings"],
         ],

@@ -4,13 +4,19 @@
 //! immutable but the files changed by [`Backend::swap`]. Caches, retries, faults and dry runs are wrappers around this trait; every
 //! implementation passes the one conformance suite in `vml-testkit`.
 
+mod cached;
 mod discard;
 mod local;
 mod memory;
+#[cfg(feature = "object")]
+pub mod object;
 
+pub use cached::CachedBackend;
 pub use discard::DiscardBackend;
-pub use local::LocalBackend;
+pub use local::{LocalBackend, files};
 pub use memory::MemoryBackend;
+#[cfg(feature = "object")]
+pub use object::ObjectBackend;
 
 use crate::error::{Error, ErrorKind, Result};
 use std::fmt;
@@ -74,6 +80,12 @@ pub trait Backend: Send + Sync + fmt::Debug {
     /// Deletes a file, durably. A file that is gone already is no error.
     fn delete(&self, key: &str) -> Result<()>;
 
+    /// What others did to names in `dir` before this call, and perhaps did not come to make durable, is durable on return: what was listed or read can
+    /// be relied upon then. A backend that shows nothing before it is durable has nothing to do.
+    fn settle(&self, _dir: &str) -> Result<()> {
+        Ok(())
+    }
+
     /// The bytes of a published file, mapped where the backend can.
     fn map(&self, key: &str) -> Result<Mapped>;
 
@@ -97,6 +109,17 @@ pub trait Backend: Send + Sync + fmt::Debug {
         self.read_at(key, 0, &mut bytes)?;
         Ok(bytes)
     }
+
+    /// Reads many small files as [`read`](Self::read) does, side by side where each takes long to come.
+    fn read_many(&self, keys: &[String], limit: u64) -> Vec<Result<Vec<u8>>> {
+        keys.iter().map(|key| self.read(key, limit)).collect()
+    }
+
+    /// A hint that these immutable files will be read soon: a cache gets those that it has not, side by side. Failures are met when they are read.
+    fn prefetch(&self, _keys: &[String]) {}
+
+    /// A hint that files of this directory of immutable ones will be read, it is not known which.
+    fn prefetch_dir(&self, _dir: &str) {}
 }
 
 /// A file on its way: invisible until published, gone without a trace when dropped.

@@ -62,6 +62,7 @@ impl IndexView {
         names.retain(|listed| listed.name.parse::<PackId>().is_ok());
         // Large segments answer most look-ups.
         names.sort_by(|a, b| b.len.cmp(&a.len).then_with(|| a.name.cmp(&b.name)));
+        backend.prefetch(&names.iter().map(|listed| format!("{INDEX_DIR}/{}", listed.name)).collect::<Vec<_>>());
         let mut segments = Vec::new();
         for listed in names {
             let loaded = backend.map(&format!("{INDEX_DIR}/{}", listed.name)).and_then(Segment::from_data).and_then(|segment| {

@@ -1,6 +1,7 @@
 //! Everything about `vml-chunk` that is tested through its public interface, in one binary.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod cached;
 mod conformance;
 mod cut_points;
 mod damage;
@@ -13,6 +14,10 @@ mod healing;
 mod index;
 mod limits;
 mod model;
+#[cfg(feature = "object")]
+mod objects;
 mod pool;
+#[cfg(feature = "object")]
+mod served;
 mod sessions;
 mod support;

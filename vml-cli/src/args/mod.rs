@@ -51,8 +51,8 @@ const GLOBAL: &str = "Options of every command";
 /// Options of every command.
 #[derive(Debug, Clone, ClapArgs)]
 pub struct Global {
-    /// The repository [default: the user's data folder]
-    #[arg(long, global = true, env = "VML_REPO", hide_env_values = true, value_name = "DIR", help_heading = GLOBAL)]
+    /// The repository: a directory, or s3://BUCKET/PREFIX, gs:// or az:// [default: the user's data folder]
+    #[arg(long, global = true, env = "VML_REPO", hide_env_values = true, value_name = "PLACE", help_heading = GLOBAL)]
     pub repo: Option<PathBuf>,
     /// Print JSON: one object, or one object a line
     #[arg(long, global = true, help_heading = GLOBAL)]

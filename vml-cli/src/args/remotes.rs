@@ -17,8 +17,8 @@ pub enum RemoteCommand {
 
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "\
-What comes from a remote that is your own is as if you had saved it here, and what goes there is not looked through for secrets. Directories and
-ssh:// are taken for your own, http:// and https:// for shared with others.
+What comes from a remote that is your own is as if you had saved it here, and what goes there is not looked through for secrets. Directories
+and ssh:// are taken for your own, buckets, http:// and https:// for shared with others.
 
 Examples:
   vml remote add backup /mnt/backup/vml
@@ -27,7 +27,7 @@ Examples:
 pub struct RemoteAddArgs {
     /// A name for it; origin is used where no other is named
     pub name: String,
-    /// A directory, http://HOST, https://HOST or ssh://[USER@]HOST[:PORT]/PATH
+    /// A directory, http://HOST, https://HOST, ssh://[USER@]HOST[:PORT]/PATH or s3://BUCKET/PREFIX
     pub url: String,
     /// A file with the token that the service gave, - for standard input
     #[arg(long, value_name = "FILE")]
@@ -116,7 +116,7 @@ Examples:
   vml clone https://vml.example.org
   vml --repo /srv/vml clone ssh://eva@desk.example.org/srv/vml")]
 pub struct CloneArgs {
-    /// A directory, http://HOST, https://HOST or ssh://[USER@]HOST[:PORT]/PATH
+    /// A directory, http://HOST, https://HOST, ssh://[USER@]HOST[:PORT]/PATH or s3://BUCKET/PREFIX
     pub url: String,
     /// A file with the token that the service gave, - for standard input
     #[arg(long, value_name = "FILE")]

@@ -54,6 +54,9 @@ pub struct ServeArgs {
     /// How long a client may pause, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub patience: u64,
+    /// Wrong tokens that one address may send in a row; then it is one in six seconds
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    pub wrong_tokens: u32,
     /// How long requests may go on after the service was told to end, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(0..=3600))]
     pub grace: u64,

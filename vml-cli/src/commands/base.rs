@@ -90,9 +90,8 @@ fn remove(context: &Context, args: &BaseRmArgs) -> Result<Outcome> {
     let refs = repository.refs();
     let target = refs.get(RefKind::Base, &args.base)?.ok_or_else(|| Error::not_found(format!("there is no base {:?}", args.base)))?;
     let used = repository
-        .entry_ids()?
-        .iter()
-        .filter(|id| repository.entry(id).is_ok_and(|entry| entry.base.is_some_and(|base| base.entry == target)))
+        .entries(&repository.entry_ids()?)
+        .filter(|(_, entry)| entry.as_ref().is_ok_and(|entry| entry.base.as_ref().is_some_and(|base| base.entry == target)))
         .count();
     context.confirm(&format!("Forget the base {}? {} of it stay whole.", args.base, human::counted(used as u64, "entry")), args.yes)?;
     refs.set(RefKind::Base, &args.base, Some(target), None)?;

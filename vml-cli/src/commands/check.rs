@@ -8,7 +8,7 @@ use serde_json::json;
 use vml_core::repository::CheckOptions;
 
 pub fn run(context: &Context, args: &CheckArgs) -> Result<Outcome> {
-    let repository = context.repository()?;
+    let repository = context.open(false)?;
     let progress = context.progress();
     let checked = repository.check(CheckOptions { data: args.data }, &progress);
     progress.finish();

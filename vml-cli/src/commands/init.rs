@@ -2,16 +2,14 @@
 
 use super::{Context, Outcome};
 use crate::args::InitArgs;
-use crate::output::json;
 use crate::settings;
 use anyhow::{Context as _, Result, bail};
 use serde_json::json;
-use std::sync::Arc;
 use vml_core::repository::ChunkerParams;
-use vml_core::{Config, Error, LocalBackend, Repository};
+use vml_core::{Config, Error, Repository};
 
 pub fn run(context: &Context, args: &InitArgs) -> Result<Outcome> {
-    let path = context.repository_path()?;
+    let place = context.place()?;
     let mut config = Config::new(settings::random_id()?, settings::now_ms());
     if let Some(level) = args.level {
         config.level = level;
@@ -23,15 +21,12 @@ pub fn run(context: &Context, args: &InitArgs) -> Result<Outcome> {
         config.chunker = parse_chunker(chunker)?;
     }
     config.check()?;
-    if path.is_file() {
-        bail!(Error::invalid(format!("{} is a file", path.display())));
-    }
-    let init = LocalBackend::create(&path).and_then(|backend| Repository::init(Arc::new(backend), config, context.options()));
-    init.with_context(|| format!("cannot make a repository in {}", path.display()))?;
+    let init = place.create().and_then(|backend| Ok(Repository::init(backend, config, context.options())?));
+    init.with_context(|| format!("cannot make a repository in {place}"))?;
     if context.json() {
-        crate::output::value(&json!({ "repository": json::host_path(&path) }))?;
+        crate::output::value(&json!({ "repository": crate::output::json::place(&place) }))?;
     }
-    context.say(format_args!("made a repository in {}", path.display()))?;
+    context.say(format_args!("made a repository in {place}"))?;
     Ok(Outcome::Done)
 }
 

@@ -56,6 +56,9 @@ fn broken(error: Error, area: &str, problems: &mut u64) {
     complain(format_args!("vml: {:#}; older entries of {area} are in `vml log`", anyhow::Error::from(error)));
 }
 
+/// So many entries are read one after another without more ado.
+const FEW: usize = 8;
+
 /// An area's entries from the newest back.
 fn chain(repository: &Repository, area: &str, max: usize, problems: &mut u64) -> Result<Vec<(EntryId, Entry)>> {
     let latest = repository.refs().get(RefKind::Area, area)?;
@@ -64,6 +67,9 @@ fn chain(repository: &Repository, area: &str, max: usize, problems: &mut u64) ->
     }
     let mut entries = Vec::new();
     let mut next = latest;
+    if max > FEW {
+        repository.expect_entries();
+    }
     while let (Some(id), true) = (next, entries.len() < max) {
         match repository.entry(&id) {
             Ok(entry) => {
@@ -86,8 +92,8 @@ fn chain(repository: &Repository, area: &str, max: usize, problems: &mut u64) ->
 /// All entries, the newest first.
 fn all(repository: &Repository, max: usize, problems: &mut u64) -> Result<Vec<(EntryId, Entry)>> {
     let mut entries = Vec::new();
-    for id in repository.entry_ids()? {
-        match repository.entry(&id) {
+    for (id, entry) in repository.entries(&repository.entry_ids()?) {
+        match entry {
             Ok(entry) => entries.push((id, entry)),
             Err(error) => {
                 *problems += 1;

@@ -38,16 +38,14 @@ mod trees;
 mod tune;
 
 use crate::args::{Args, Command, Global};
+use crate::places::Place;
 use crate::progress::Progress;
-use crate::settings;
 use anyhow::{Context as _, Result, bail};
 use clap::CommandFactory as _;
 use std::ffi::OsStr;
 use std::io::{IsTerminal, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
-use std::sync::Arc;
-use vml_core::{Error, ErrorKind, LocalBackend, Repository, RepositoryOptions};
+use vml_core::{Error, ErrorKind, Repository, RepositoryOptions};
 
 /// How a command that did not fail ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,8 +81,9 @@ impl Context {
         if self.global.quiet || self.global.json { Ok(()) } else { crate::output::line(text) }
     }
 
-    fn repository_path(&self) -> Result<PathBuf> {
-        settings::repository(self.global.repo.as_deref())
+    /// Where the repository is.
+    fn place(&self) -> Result<Place> {
+        Place::find(self.global.repo.as_deref())
     }
 
     fn options(&self) -> RepositoryOptions {
@@ -96,12 +95,14 @@ impl Context {
     }
 
     fn repository(&self) -> Result<Repository> {
-        let path = self.repository_path()?;
-        let backend = LocalBackend::open(&path).map_err(|error| {
-            if error.kind() == ErrorKind::NotFound { Error::not_found("there is no repository here").because(error) } else { error }
-        });
-        let open = backend.and_then(|backend| Repository::open(Arc::new(backend), self.options()));
-        open.with_context(|| format!("cannot open the repository {}", path.display()))
+        self.open(true)
+    }
+
+    /// Without copies in the cache folder a repository's own files are seen, wherever they are.
+    fn open(&self, copies: bool) -> Result<Repository> {
+        let place = self.place()?;
+        let open = place.open(copies).and_then(|backend| Ok(Repository::open(backend, self.options())?));
+        open.with_context(|| format!("cannot open the repository {place}"))
     }
 
     /// Asks before something is lost; without a terminal the answer must be given as --yes.

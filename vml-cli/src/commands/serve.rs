@@ -3,22 +3,25 @@
 use super::{Context, Outcome};
 use crate::args::ServeArgs;
 use crate::output::complain;
+use crate::places::Place;
 use crate::service::{AccessLog, Auth, ListenOptions, Service, ServiceOptions, Tls, listen, serve_stdio};
 use crate::tokens::{self, Scope};
 use crate::{keys, output};
 use anyhow::{Context as _, Result, bail};
 use serde_json::json;
 use std::net::TcpListener;
-use std::sync::Arc;
+use std::path::PathBuf;
 use std::time::Duration;
-use vml_core::{Error, LocalBackend, Repository};
+use vml_core::{Error, Repository};
 
 /// Plain bytes of frames kept for readers: many clients want the same.
 const CACHE_LEN: usize = 32 << 20;
 
 pub fn run(context: &Context, args: ServeArgs) -> Result<Outcome> {
-    let place = context.repository_path()?;
-    let repository = open(context)?;
+    let place = context.place()?;
+    // A place in object storage reads like a path in messages.
+    let hidden = PathBuf::from(place.to_string());
+    let repository = open(context, &place)?;
     if let Some(key) = &args.key {
         keys::signer(Some(key))?;
     }
@@ -34,7 +37,7 @@ pub fn run(context: &Context, args: ServeArgs) -> Result<Outcome> {
     };
     if args.stdio {
         let scopes = if args.read_only { Scope::Read } else { Scope::Admin };
-        let service = Service::new(repository, &place, false, options(Auth::everybody(&[scopes]), AccessLog::none(), true))?;
+        let service = Service::new(repository, &hidden, false, options(Auth::everybody(&[scopes]), AccessLog::none(), true))?;
         serve_stdio(&service)?;
         return Ok(Outcome::Done);
     }
@@ -54,7 +57,7 @@ pub fn run(context: &Context, args: ServeArgs) -> Result<Outcome> {
     if tls.is_none() && !loopback {
         complain(format_args!("vml: without --tls-cert, tokens and entries cross the network as they are"));
     }
-    let auth = Auth::by_tokens(file, args.public_read, loopback && !args.public_read)?;
+    let auth = Auth::by_tokens(file, args.public_read, loopback && !args.public_read, args.wrong_tokens)?;
     if auth.is_open() {
         complain("vml: there is no token yet: everybody on this host may read and add entries");
     }
@@ -66,27 +69,26 @@ pub fn run(context: &Context, args: ServeArgs) -> Result<Outcome> {
     let listener = TcpListener::bind(args.listen).with_context(|| format!("cannot listen on {}", args.listen))?;
     let address = listener.local_addr().context("cannot listen")?;
     let scheme = if tls.is_some() { "https" } else { "http" };
-    let service = Service::new(repository, &place, tls.is_some(), options(auth, log, false))?;
+    let service = Service::new(repository, &hidden, tls.is_some(), options(auth, log, false))?;
     let url = format!("{scheme}://{address}");
     if context.json() {
         output::value(&json!({ "url": url }))?;
     }
-    context.say(format_args!("serving {} at {url}", place.display()))?;
+    context.say(format_args!("serving {place} at {url}"))?;
     let grace = Duration::from_secs(args.grace);
     listen(&service, listener, ListenOptions { tls, connections: args.connections as usize, grace })?;
     Ok(Outcome::Done)
 }
 
 /// The repository, with its store open and what was found there told.
-fn open(context: &Context) -> Result<Repository> {
+fn open(context: &Context, place: &Place) -> Result<Repository> {
     let mut options = context.options();
     options.cache_len = CACHE_LEN;
-    let path = context.repository_path()?;
     let progress = context.progress();
-    let open = || -> vml_core::Result<Repository> {
-        let repository = Repository::open(Arc::new(LocalBackend::open(&path)?), options)?;
+    let open = || -> Result<Repository> {
+        let repository = Repository::open(place.open(true)?, options)?;
         repository.store(&progress)?;
         Ok(repository)
     };
-    open().with_context(|| format!("cannot open the repository {}", path.display()))
+    open().with_context(|| format!("cannot open the repository {place}"))
 }

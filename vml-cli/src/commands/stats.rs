@@ -11,8 +11,8 @@ pub fn run(context: &Context) -> Result<Outcome> {
     let progress = context.progress();
     let totals = repository.store(&progress)?.totals();
     let (mut entries, mut bytes, mut unreadable) = (0_u64, 0_u64, 0_u64);
-    for id in repository.entry_ids()? {
-        match repository.entry(&id) {
+    for (_, entry) in repository.entries(&repository.entry_ids()?) {
+        match entry {
             Ok(entry) => {
                 entries += 1;
                 bytes += entry.tree().map_or(0, |tree| tree.stats.bytes) + entry.disks().map(|disk| disk.stats.data_bytes).sum::<u64>();
@@ -26,7 +26,7 @@ pub fn run(context: &Context) -> Result<Outcome> {
     let stored = totals.data_bytes + totals.meta_bytes + totals.index_bytes;
     if context.json() {
         crate::output::value(&json!({
-            "repository": json::host_path(&context.repository_path()?),
+            "repository": json::place(&context.place()?),
             "entries": entries,
             "unreadable_entries": unreadable,
             "areas": areas,
@@ -44,7 +44,7 @@ pub fn run(context: &Context) -> Result<Outcome> {
         }))?;
         return Ok(Outcome::of(unreadable));
     }
-    context.say(format_args!("repository  {}", context.repository_path()?.display()))?;
+    context.say(format_args!("repository  {}", context.place()?))?;
     context.say(format_args!(
         "entries     {} of {}, {}, {}",
         human::count(entries),

@@ -10,11 +10,10 @@ use crate::remotes::{Limit, Opened};
 use crate::settings;
 use anyhow::{Context as _, Result, bail};
 use serde_json::json;
-use std::sync::Arc;
 use std::time::Instant;
 use vml_core::refs::{RefKind, check_name};
 use vml_core::remote::{OpenRemote, Remote, RemoteRef, TransferPlan, TransferRequest, Transferred, plan_transfer, transfer};
-use vml_core::{Config, EntryId, Error, ErrorKind, LocalBackend, Repository};
+use vml_core::{Config, EntryId, Error, ErrorKind, Repository};
 
 /// Fewest digits of an id.
 const ID_DIGITS_MIN: usize = 4;
@@ -67,9 +66,9 @@ fn pull_from(context: &Context, repository: &Repository, name: &str, entry: &Ent
 
 pub fn clone(context: &Context, args: &CloneArgs) -> Result<Outcome> {
     let entry = remote::describe(&args.url, args.token_file.as_deref(), args.own, args.shared, args.program.clone())?;
-    let path = context.repository_path()?;
-    if super::has_members(&path) {
-        bail!(Error::new(ErrorKind::AlreadyExists, format!("there is something in {} already: name another with --repo", path.display())));
+    let place = context.place()?;
+    if place.is_taken() {
+        bail!(Error::new(ErrorKind::AlreadyExists, format!("there is something in {place} already: name another with --repo")));
     }
     let opened = Opened::open(&entry, Limit::new(None), context.options())?;
     let progress = context.progress();
@@ -79,15 +78,15 @@ pub fn clone(context: &Context, args: &CloneArgs) -> Result<Outcome> {
     (config.chunker, config.frame_len) = (info.chunker, info.frame_len);
     (config.level, config.inline_max) = (info.level, info.inline_max);
     config.check().with_context(|| format!("{} is a repository of a kind that cannot be made here", entry.url))?;
-    let init = LocalBackend::create(&path).and_then(|backend| Repository::init(Arc::new(backend), config, context.options()));
-    let repository = init.with_context(|| format!("cannot make a repository in {}", path.display()))?;
-    context.say(format_args!("made a repository in {}", path.display()))?;
+    let init = place.create().and_then(|backend| Ok(Repository::init(backend, config, context.options())?));
+    let repository = init.with_context(|| format!("cannot make a repository in {place}"))?;
+    context.say(format_args!("made a repository in {place}"))?;
     if !list::all()?.contains_key(list::DEFAULT) {
         list::add(list::DEFAULT, entry.clone())?;
     }
     let line = LineArgs { limit: args.limit, no_history: false, dry_run: false };
     let pulled = pull_from(context, &repository, list::DEFAULT, &entry, &[], &line);
-    pulled.with_context(|| format!("what came is kept in {}: `vml pull` there goes on", path.display()))
+    pulled.with_context(|| format!("what came is kept in {place}: `vml pull` there goes on"))
 }
 
 /// The first name may be that of a remote or already that of an entry.

@@ -3,6 +3,7 @@
 use super::Context;
 use super::save::What;
 use crate::guests::Guest;
+use crate::places::Place;
 use crate::settings;
 use anyhow::{Context as _, Result};
 use std::fs;
@@ -87,7 +88,10 @@ impl<'a> Tree<'a> {
 
 /// A pattern for the repository, if it is inside the tree: saved into itself it would grow with every entry.
 fn own_repository(context: &Context, tree: &Path) -> Result<Option<String>> {
-    let (Ok(repository), Ok(tree)) = (fs::canonicalize(context.repository_path()?), fs::canonicalize(tree)) else { return Ok(None) };
+    // There are places that are in no tree.
+    #[allow(irrefutable_let_patterns)]
+    let Place::Directory(repository) = context.place()? else { return Ok(None) };
+    let (Ok(repository), Ok(tree)) = (fs::canonicalize(repository), fs::canonicalize(tree)) else { return Ok(None) };
     let Ok(inside) = repository.strip_prefix(&tree) else { return Ok(None) };
     let Some(inside) = inside.to_str().filter(|path| !path.is_empty()) else {
         let message = format!("the repository {} would be saved into itself: keep it outside the tree", repository.display());

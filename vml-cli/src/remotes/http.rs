@@ -6,7 +6,7 @@ use crate::net::{Body, Method, Network, Request, Response, Url};
 use crate::{online, settings};
 use std::io::{self, Read};
 use std::time::Duration;
-use vml_core::{Error, ErrorKind, Result};
+use vml_core::{Error, Result};
 
 /// A service may wait for its turn, walk a large entry, and write to a slow disk before it answers.
 const RESPONSE: Duration = Duration::from_secs(600);
@@ -35,7 +35,7 @@ impl Line for HttpLine {
         let response = self.network.send(&request, Body::Bytes(body))?;
         if (300..400).contains(&response.status) {
             let message = format!("{url} redirects to elsewhere, which is not followed with what is sent: use the address it leads to");
-            return Err(Error::new(ErrorKind::InvalidInput, message));
+            return Err(Error::not_found(message));
         }
         Ok(Answer {
             status: response.status,

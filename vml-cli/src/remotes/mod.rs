@@ -2,17 +2,19 @@
 //!
 //! ```text
 //! list       remotes.toml               service    a Remote over a line, repeated where that helps
-//! ssh http   lines                      limit      bytes a second
+//! ssh http   lines                      limit      bytes a second      link   a share file on the web
 //! ```
 
 mod http;
 mod limit;
+pub mod link;
 pub mod list;
 mod service;
 mod ssh;
 
 pub use limit::Limit;
 
+use crate::places::Place;
 use crate::settings;
 use anyhow::{Context as _, Result, bail};
 use list::Entry;
@@ -29,6 +31,8 @@ pub enum Kind {
     Directory,
     Http,
     Ssh,
+    /// Object storage.
+    Objects,
 }
 
 /// What kind of place an address is of.
@@ -41,7 +45,10 @@ pub fn kind_of(url: &str) -> Result<Kind> {
         None | Some("file") => Kind::Directory,
         Some("http" | "https") => Kind::Http,
         Some("ssh") => Kind::Ssh,
-        Some(other) => bail!(Error::invalid(format!("remotes of the kind {other}:// are unknown: a directory, http, https or ssh"))),
+        Some("s3" | "gs" | "az") => Kind::Objects,
+        Some(other) => {
+            bail!(Error::invalid(format!("remotes of the kind {other}:// are unknown: a directory, http, https, ssh, s3, gs or az")))
+        }
     })
 }
 
@@ -57,6 +64,7 @@ pub fn normal(url: &str) -> Result<String> {
             Ok(url.trim_end_matches('/').to_owned())
         }
         Kind::Ssh => SshAddress::parse(url).map(|_| url.to_owned()).map_err(Into::into),
+        Kind::Objects => Place::find(Some(Path::new(url))).map(|place| place.to_string()),
     }
 }
 
@@ -77,6 +85,11 @@ impl Opened {
                     ErrorKind::NotFound => Error::not_found(format!("there is no repository in {url}")).because(error),
                     _ => error.context(format!("cannot open the repository {url}")),
                 });
+                Ok(Self::Repository(Box::new(open?)))
+            }
+            Kind::Objects => {
+                let open = Place::find(Some(Path::new(url)))?.open(true)?;
+                let open = Repository::open(open, options).with_context(|| format!("cannot open the repository {url}"));
                 Ok(Self::Repository(Box::new(open?)))
             }
             Kind::Http => Ok(Self::Service(Box::new(ServiceRemote::new(Box::new(http::HttpLine::new(entry)?), limit)))),

@@ -86,15 +86,17 @@ impl ServiceRemote {
     }
 
     fn message<T: Message>(&self, call: &str, body: &[u8]) -> Result<T> {
-        self.call(call, body, &mut |answer| {
-            let mut bytes = Vec::new();
-            let read = answer.take(MESSAGE_MAX_LEN + 1).read_to_end(&mut bytes).at(|| "cannot read the answer")?;
-            if read as u64 > MESSAGE_MAX_LEN {
-                return Err(Error::corrupt("the answer is longer than any can be"));
-            }
-            decode_message("answer", &bytes)
-        })
+        self.call(call, body, &mut read_message)
     }
+}
+
+fn read_message<T: Message>(answer: &mut dyn Read) -> Result<T> {
+    let mut bytes = Vec::new();
+    let read = answer.take(MESSAGE_MAX_LEN + 1).read_to_end(&mut bytes).at(|| "cannot read the answer")?;
+    if read as u64 > MESSAGE_MAX_LEN {
+        return Err(Error::corrupt("the answer is longer than any can be"));
+    }
+    decode_message("answer", &bytes)
 }
 
 /// Why a request has no usable answer.
@@ -222,8 +224,24 @@ impl Remote for ServiceRemote {
         self.call("compose", &encode_message(&(kind, chunks)), &mut |answer| decode_parcel(answer))
     }
 
-    fn store(&self, parcel: Parcel) -> Result<Stowed> {
-        self.message("store", &encode_parcel(&parcel))
+    fn store(&self, mut parcel: Parcel) -> Result<Stowed> {
+        let body = encode_parcel(&parcel);
+        if parcel.len() > 1 {
+            return match self.try_call("store", &body, &mut read_message) {
+                Ok(stowed) => Ok(stowed),
+                Err(Trouble::Final(error)) => Err(self.named(error)),
+                // Over a line that is cut again and again less has a better chance.
+                Err(Trouble::Passing(..)) => {
+                    let rest = parcel.split_off(parcel.len() / 2);
+                    let (one, other) = (self.store(parcel)?, self.store(rest)?);
+                    Ok(Stowed {
+                        chunks_count: one.chunks_count + other.chunks_count,
+                        new_chunks_count: one.new_chunks_count + other.new_chunks_count,
+                    })
+                }
+            };
+        }
+        self.message("store", &body)
     }
 
     fn commit(&self, commit: &Commit) -> Result<Committed> {

@@ -7,7 +7,9 @@ use std::fmt;
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use ureq::unversioned::resolver::DefaultResolver;
 use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, LazyBuffers, NextTimeout, Transport};
@@ -72,6 +74,15 @@ fn quoted(text: &str) -> String {
 pub struct SshLine {
     agent: Agent,
     name: String,
+    history: Arc<History>,
+}
+
+/// What became of the connections so far.
+#[derive(Debug, Default)]
+struct History {
+    answered: AtomicBool,
+    /// How the last one ended that never answered.
+    ending: Mutex<Option<String>>,
 }
 
 impl SshLine {
@@ -84,8 +95,17 @@ impl SshLine {
         command.extend(["-T".to_owned(), "--".to_owned(), address.host.clone(), address.remote_command(program)]);
         let config =
             Agent::config_builder().http_status_as_error(false).max_idle_connections_per_host(8).max_redirects(0).proxy(None).build();
-        let agent = Agent::with_parts(config, SshConnector { command }, DefaultResolver::default());
-        Self { agent, name: format!("ssh://{}{}", address.host, address.path) }
+        let history = Arc::new(History::default());
+        let agent = Agent::with_parts(config, SshConnector { command, history: Arc::clone(&history) }, DefaultResolver::default());
+        Self { agent, history, name: format!("ssh://{}{}", address.host, address.path) }
+    }
+}
+
+impl SshLine {
+    /// How `ssh` ended, if it has never led anywhere.
+    fn ending(&self) -> Option<String> {
+        let ending = self.history.ending.lock().unwrap_or_else(PoisonError::into_inner).take();
+        ending.filter(|_| !self.history.answered.load(Ordering::Relaxed))
     }
 }
 
@@ -94,7 +114,11 @@ impl Line for SshLine {
         // The address is never looked up: there is one place to which this leads.
         let request = http::Request::post(format!("http://127.0.0.1{path}")).header("content-type", "application/octet-stream").body(body);
         let request = request.map_err(|error| Error::invalid("cannot make a request").because(error))?;
-        let answer = self.agent.run(request).map_err(|error| Error::new(ErrorKind::Io, format!("no answer over ssh: {error}")))?;
+        let answer = self.agent.run(request).map_err(|error| match self.ending() {
+            // It has said why on standard error; to ask again would only say it again.
+            Some(ending) => Error::not_found(format!("no answer over ssh, which ended with {ending}")),
+            None => Error::new(ErrorKind::Io, format!("no answer over ssh: {error}")),
+        })?;
         let (parts, body) = answer.into_parts();
         Ok(Answer {
             status: parts.status.as_u16(),
@@ -111,6 +135,7 @@ impl Line for SshLine {
 #[derive(Debug)]
 struct SshConnector {
     command: Vec<String>,
+    history: Arc<History>,
 }
 
 impl Connector<()> for SshConnector {
@@ -118,7 +143,11 @@ impl Connector<()> for SshConnector {
 
     fn connect(&self, details: &ConnectionDetails<'_>, _: Option<()>) -> Result<Option<Self::Out>, ureq::Error> {
         let config = details.config;
-        Ok(Some(Session::start(&self.command, LazyBuffers::new(config.input_buffer_size(), config.output_buffer_size()))?))
+        Ok(Some(Session::start(
+            &self.command,
+            LazyBuffers::new(config.input_buffer_size(), config.output_buffer_size()),
+            Arc::clone(&self.history),
+        )?))
     }
 }
 
@@ -128,10 +157,11 @@ struct Session {
     child: Child,
     buffers: LazyBuffers,
     ended: bool,
+    history: Arc<History>,
 }
 
 impl Session {
-    fn start(command: &[String], buffers: LazyBuffers) -> io::Result<Self> {
+    fn start(command: &[String], buffers: LazyBuffers, history: Arc<History>) -> io::Result<Self> {
         let (stream, other) = UnixStream::pair()?;
         stream.set_read_timeout(Some(IDLE))?;
         stream.set_write_timeout(Some(IDLE))?;
@@ -140,7 +170,7 @@ impl Session {
         let (program, arguments) = command.split_first().ok_or_else(|| io::Error::other("no program for ssh is named"))?;
         let child = Command::new(program).args(arguments).stdin(Stdio::from(input)).stdout(Stdio::from(output)).spawn();
         let child = child.map_err(|error| io::Error::new(error.kind(), format!("cannot start {program}: {error}")))?;
-        Ok(Self { stream, child, buffers, ended: false })
+        Ok(Self { stream, child, buffers, ended: false, history })
     }
 }
 
@@ -156,7 +186,11 @@ impl Transport for Session {
     }
 
     fn transmit_output(&mut self, amount: usize, _: NextTimeout) -> Result<(), ureq::Error> {
-        Ok(self.stream.write_all(&self.buffers.output()[..amount])?)
+        let written = self.stream.write_all(&self.buffers.output()[..amount]);
+        if written.is_err() {
+            self.note_ending();
+        }
+        Ok(written?)
     }
 
     fn await_input(&mut self, _: NextTimeout) -> Result<bool, ureq::Error> {
@@ -168,6 +202,11 @@ impl Transport for Session {
         };
         self.buffers.input_appended(count);
         self.ended = count == 0;
+        if self.ended {
+            self.note_ending();
+        } else {
+            self.history.answered.store(true, Ordering::Relaxed);
+        }
         Ok(count > 0)
     }
 
@@ -176,15 +215,31 @@ impl Transport for Session {
     }
 }
 
+impl Session {
+    /// How it ends, if it does in time.
+    fn farewell(&mut self) -> Option<ExitStatus> {
+        let started = Instant::now();
+        while started.elapsed() < FAREWELL {
+            match self.child.try_wait() {
+                Ok(None) => std::thread::sleep(Duration::from_millis(5)),
+                other => return other.ok().flatten(),
+            }
+        }
+        None
+    }
+
+    fn note_ending(&mut self) {
+        if let Some(status) = self.farewell() {
+            *self.history.ending.lock().unwrap_or_else(PoisonError::into_inner) = Some(status.to_string());
+        }
+    }
+}
+
 impl Drop for Session {
     fn drop(&mut self) {
         _ = self.stream.shutdown(std::net::Shutdown::Both);
-        let started = Instant::now();
-        while started.elapsed() < FAREWELL {
-            if !matches!(self.child.try_wait(), Ok(None)) {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(5));
+        if self.farewell().is_some() {
+            return;
         }
         _ = self.child.kill();
         _ = self.child.wait();

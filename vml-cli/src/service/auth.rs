@@ -13,8 +13,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Wrong tokens from one address that are answered in a row.
-const WRONG_MAX: u32 = 10;
 /// After so long one more is.
 const WRONG_EVERY: Duration = Duration::from_secs(6);
 /// Addresses that are remembered.
@@ -44,6 +42,8 @@ pub struct Auth {
     open: AtomicBool,
     known: Mutex<Known>,
     wrong: Mutex<HashMap<IpAddr, Wrong>>,
+    /// Wrong tokens from one address that are answered in a row.
+    wrong_max: u32,
 }
 
 /// What tells a change of the file.
@@ -67,15 +67,22 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Auth {
     /// Everybody may do this: for somebody who was let in elsewhere.
     pub fn everybody(scopes: &[Scope]) -> Self {
-        Self { file: None, others: scopes.to_vec(), open: AtomicBool::new(false), known: Mutex::default(), wrong: Mutex::default() }
+        Self {
+            file: None,
+            others: scopes.to_vec(),
+            open: AtomicBool::new(false),
+            known: Mutex::default(),
+            wrong: Mutex::default(),
+            wrong_max: 0,
+        }
     }
 
     /// By the tokens of a file, which may change. With `open` nobody needs one for as long as there is none.
-    pub fn by_tokens(file: PathBuf, public_read: bool, open: bool) -> Result<Self> {
+    pub fn by_tokens(file: PathBuf, public_read: bool, open: bool, wrong_max: u32) -> Result<Self> {
         let tokens = tokens::list(&file)?;
         let others = if public_read { vec![Scope::Read] } else { Vec::new() };
         let open = AtomicBool::new(open && tokens.is_empty());
-        Ok(Self { file: Some(file), others, open, known: Mutex::default(), wrong: Mutex::default() })
+        Ok(Self { file: Some(file), others, open, known: Mutex::default(), wrong: Mutex::default(), wrong_max })
     }
 
     /// Whether nobody needs a token now.
@@ -118,7 +125,7 @@ impl Auth {
         let now = Instant::now();
         let mut wrong = lock(&self.wrong);
         if wrong.len() >= ADDRESSES_MAX {
-            wrong.retain(|_, row| now.duration_since(row.since) < WRONG_EVERY * WRONG_MAX);
+            wrong.retain(|_, row| now.duration_since(row.since) < WRONG_EVERY.saturating_mul(self.wrong_max));
             if wrong.len() >= ADDRESSES_MAX {
                 wrong.clear();
             }
@@ -128,7 +135,7 @@ impl Auth {
         let passed = u32::try_from(now.duration_since(row.since).as_millis() / WRONG_EVERY.as_millis()).unwrap_or(u32::MAX);
         row.count = row.count.saturating_sub(passed);
         row.since += WRONG_EVERY * passed;
-        if row.count >= WRONG_MAX {
+        if row.count >= self.wrong_max {
             let message = "too many wrong tokens came from this address";
             return Failure::new(StatusCode::TOO_MANY_REQUESTS, "permission_denied", message)
                 .retry_after(u32::try_from(WRONG_EVERY.as_secs()).unwrap_or(6));
@@ -182,7 +189,7 @@ mod tests {
     fn a_token_is_good_until_it_is_revoked() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("tokens.toml");
-        let auth = Auth::by_tokens(file.clone(), false, true).unwrap();
+        let auth = Auth::by_tokens(file.clone(), false, true, 10).unwrap();
         assert!(auth.is_open() && auth.identify(&HeaderMap::new(), None).unwrap().may(Scope::Append));
         let token = tokens::create(&file, "eva", &[Scope::Read], 0).unwrap();
         assert_eq!(auth.identify(&HeaderMap::new(), None).unwrap(), Who::default());
@@ -198,9 +205,9 @@ mod tests {
     #[test]
     fn wrong_tokens_are_slowed_down_for_their_address() {
         let dir = tempfile::tempdir().unwrap();
-        let auth = Auth::by_tokens(dir.path().join("tokens.toml"), true, false).unwrap();
+        let auth = Auth::by_tokens(dir.path().join("tokens.toml"), true, false, 10).unwrap();
         let ask = |last| auth.identify(&headers("Bearer vml_0"), Some(IpAddr::from([192, 0, 2, last]))).unwrap_err().status();
-        for _ in 0..WRONG_MAX {
+        for _ in 0..10 {
             assert_eq!(ask(1), StatusCode::UNAUTHORIZED);
         }
         assert_eq!(ask(1), StatusCode::TOO_MANY_REQUESTS);

@@ -64,6 +64,8 @@ pub async fn receive(mut body: Body, max: usize, patience: Duration) -> Result<R
         let Ok(piece) = frame.into_data() else { continue };
         received.len += piece.len();
         if received.len > max {
+            drop(received);
+            discard(body).await;
             return Err(Failure::too_large(max));
         }
         if started.elapsed() > patience + Duration::from_secs(received.len as u64 / BODY_RATE_MIN) {
@@ -125,7 +127,7 @@ impl HttpBody for Held {
 
 /// Makes the next piece of an answer; it blocks.
 pub trait Source: Send + 'static {
-    /// `None` at the end.
+    /// `None` at the end; else some bytes.
     fn next_piece(&mut self) -> Result<Option<Bytes>, Error>;
 }
 
@@ -134,6 +136,8 @@ type Made<S> = (Box<S>, Result<Option<Bytes>, Error>);
 /// A body whose pieces are made when they are wanted: a client that is slow costs one piece.
 pub struct Pulled<S> {
     source: Option<Box<S>>,
+    /// What was made and not sent yet.
+    made: Bytes,
     running: Option<JoinHandle<Made<S>>>,
     left: Option<u64>,
     _room: Room,
@@ -141,7 +145,15 @@ pub struct Pulled<S> {
 
 impl<S: Source> Pulled<S> {
     pub fn body(source: S, len: Option<u64>, room: Room) -> Body {
-        Body::new(Self { source: Some(Box::new(source)), running: None, left: len, _room: room })
+        Body::new(Self { source: Some(Box::new(source)), made: Bytes::new(), running: None, left: len, _room: room })
+    }
+}
+
+impl<S> Pulled<S> {
+    fn next_made(&mut self) -> Bytes {
+        let len = self.made.len().min(PIECE_LEN);
+        self.left = self.left.map(|left| left.saturating_sub(len as u64));
+        self.made.split_to(len)
     }
 }
 
@@ -150,6 +162,9 @@ impl<S: Source> HttpBody for Pulled<S> {
     type Error = io::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        if !self.made.is_empty() {
+            return Poll::Ready(Some(Ok(Frame::data(self.next_made()))));
+        }
         if let Some(mut source) = self.source.take() {
             self.running = Some(tokio::task::spawn_blocking(move || {
                 let made = source.next_piece();
@@ -161,11 +176,9 @@ impl<S: Source> HttpBody for Pulled<S> {
         self.running = None;
         let (source, piece) = made.map_err(io::Error::other)?;
         let Some(piece) = piece.map_err(io::Error::other)? else { return Poll::Ready(None) };
-        self.left = self.left.map(|left| left.saturating_sub(piece.len() as u64));
-        if self.left != Some(0) {
-            self.source = Some(source);
-        }
-        Poll::Ready(Some(Ok(Frame::data(piece))))
+        self.made = piece;
+        self.source = Some(source);
+        Poll::Ready(Some(Ok(Frame::data(self.next_made()))))
     }
 
     fn size_hint(&self) -> SizeHint {

@@ -65,6 +65,10 @@ impl Failure {
         self.status
     }
 
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
     /// The answer.
     pub fn render(self, hidden: &Hidden) -> Response<Body> {
         let body = json!({ "error": { "kind": self.kind, "message": hidden.clean(&self.message) } });

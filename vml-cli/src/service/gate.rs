@@ -35,7 +35,7 @@ pub async fn gate(State(service): State<Arc<Service>>, mut request: Request, nex
     peer.patience.reset();
     let mut account = Account {
         started: Instant::now(),
-        address: peer.address.map_or_else(|| "stdio".to_owned(), |address| address.ip().to_string()),
+        address: peer.address.map_or_else(|| "stdio".to_owned(), |address| address.ip().to_canonical().to_string()),
         who: None,
         method: request.method().clone(),
         path: request.uri().path().to_owned(),
@@ -58,7 +58,10 @@ pub async fn gate(State(service): State<Arc<Service>>, mut request: Request, nex
         }
     };
     let mut response = match response.extensions().get::<Failure>().cloned() {
-        Some(failure) => failure.render(&service.hidden),
+        Some(failure) => {
+            service.options.log.trouble(&failure, &account.path);
+            failure.render(&service.hidden)
+        }
         None => response,
     };
     account.status = response.status();

@@ -7,7 +7,7 @@
 //! | storing frames | a frame and a pack being written | [`STORES`] |
 //! | a share file | frames being filled and compressed | [`SHARES`] |
 //! | a body that is held whole | the body, and what is made of it | [`HELD_LEN`] together |
-//! | frames on their way out | a piece | [`SENDS`] |
+//! | frames on their way out | what is read at once | [`SENDS`] |
 //!
 //! Whoever comes when there is no room waits in a queue, and is told to come again after [`QUEUE_TIME`].
 
@@ -43,6 +43,8 @@ pub const BLOCKING_THREADS: usize = WALKS_MAX + STORES + COMMITS + SHARES + CALL
 pub const MESSAGE_MAX: usize = 4 << 20;
 /// Longest body of a commit.
 pub const COMMIT_MAX: usize = 32 << 20;
+/// Bytes that are read at once to be sent: a backend may be far away.
+pub const READ_LEN: usize = 256 << 10;
 /// Bytes of an answer that are on their way at once.
 pub const PIECE_LEN: usize = 64 << 10;
 /// Slowest body: what comes slower for longer than the patience is not waited for. Bytes a second.

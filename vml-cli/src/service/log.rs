@@ -6,7 +6,9 @@
 //! ```
 
 use super::auth::redact;
+use super::errors::Failure;
 use crate::output::complain;
+use axum::http::StatusCode;
 use serde_json::json;
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
@@ -59,6 +61,14 @@ impl AccessLog {
             *file.lock().unwrap_or_else(PoisonError::into_inner) = open(path)?;
         }
         Ok(())
+    }
+
+    /// Tells whoever runs the service what went wrong with it: the client hears less.
+    pub fn trouble(&self, failure: &Failure, path: &str) {
+        let is_ours = failure.status().is_server_error() && failure.status() != StatusCode::SERVICE_UNAVAILABLE;
+        if is_ours && !matches!(self.out, Out::Nowhere) {
+            complain(format_args!("vml: {}: {}", redact(path).escape_default(), failure.message()));
+        }
     }
 
     pub fn write(&self, line: &Line<'_>) {

@@ -56,7 +56,7 @@ impl Metrics {
             ("vml_connections", "gauge", "Open connections.", level(&self.connections)),
             ("vml_repository_entries", "gauge", "Entries of the repository.", entries),
             ("vml_repository_chunks", "gauge", "Chunks of the repository.", totals.chunks_count),
-            ("vml_repository_packs", "gauge", "Packs of the repository.", (totals.data_packs_count + totals.meta_packs_count) as u64),
+            ("vml_repository_packs", "gauge", "Packs of the repository.", totals.data_packs_count + totals.meta_packs_count),
             (
                 "vml_repository_stored_bytes",
                 "gauge",

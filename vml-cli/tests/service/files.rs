@@ -92,11 +92,7 @@ fn what_an_entry_says_runs_nowhere() {
     }
     // What the client says about our name is not believed.
     let mut stream = server.connect();
-    std::io::Write::write_all(
-        &mut stream,
-        format!("GET /e/work@latest HTTP/1.1\r\nHost: localhost\"><b>\r\nConnection: close\r\n\r\n").as_bytes(),
-    )
-    .unwrap();
+    std::io::Write::write_all(&mut stream, b"GET /e/work@latest HTTP/1.1\r\nHost: localhost\"><b>\r\nConnection: close\r\n\r\n").unwrap();
     let odd = crate::server::Answer::read(&mut std::io::BufReader::new(stream), false).unwrap();
     assert!(!odd.text().contains("<b>"), "{}", odd.text());
     assert_eq!(server.get("/style.css").header("content-type"), Some("text/css; charset=utf-8"));

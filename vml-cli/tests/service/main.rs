@@ -5,6 +5,7 @@
 mod access;
 mod bad_input;
 mod client;
+mod clients;
 mod crowd;
 mod ending;
 mod files;
@@ -15,3 +16,4 @@ mod stdio;
 mod support;
 mod tls;
 mod transfers;
+mod unit;

@@ -17,6 +17,8 @@ mod json;
 mod kills;
 mod live_tree;
 mod manual;
+#[cfg(feature = "object")]
+mod objects;
 mod odd_names;
 mod places;
 mod remotes;

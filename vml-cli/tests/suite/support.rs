@@ -46,6 +46,7 @@ impl Ran {
 pub struct Host {
     dir: TempDir,
     minute: Cell<i64>,
+    variables: Vec<(String, String)>,
 }
 
 impl Host {
@@ -54,7 +55,12 @@ impl Host {
         let dir = tempfile::tempdir().unwrap();
         // For the tests that run as somebody else.
         fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).unwrap();
-        Self { dir, minute: Cell::new(0) }
+        Self { dir, minute: Cell::new(0), variables: Vec::new() }
+    }
+
+    /// Sets a variable for every command.
+    pub fn set(&mut self, name: &str, value: impl Into<String>) {
+        self.variables.push((name.to_owned(), value.into()));
     }
 
     /// A host with a repository.
@@ -96,6 +102,7 @@ impl Host {
         command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
         command.env("HOME", self.path("user")).env("LOGNAME", "tester").env("TZ", "UTC").env("LC_ALL", "C");
         command.env("VML_HOME", self.path("home")).env("VML_TIME_MS", now.to_string());
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command
     }
 

@@ -51,9 +51,10 @@ impl Repository {
         super::tell(&report, &counter);
         let mut checked = Checked::default();
         let mut walk = Walk { store, whole: Positions::new(store), nodes_count: 0 };
-        for id in &ids {
+        for (id, entry) in self.entries(&ids) {
+            let id = &id;
             checked.entries_count += 1;
-            match self.entry(id) {
+            match entry {
                 Ok(entry) => {
                     let lost = |parent: &&EntryId| self.is_missing(&ids, parent) && !self.is_forgotten(parent).unwrap_or(false);
                     if let Some(parent) = entry.parents.iter().find(lost)
@@ -106,6 +107,7 @@ impl Repository {
         for kind in RefKind::ALL {
             for (name, target) in self.refs().list(kind)? {
                 let message = match target {
+                    Ok(id) if self.is_forgotten(&id).unwrap_or(false) => format!("points to entry {}, which was forgotten", id.short()),
                     Ok(id) if !self.is_missing(ids, &id) => continue,
                     Ok(id) => format!("points to entry {}, which is missing", id.short()),
                     Err(error) => describe(&error),

@@ -4,7 +4,7 @@
 //! A listing that cannot be read ends the collection before anything is touched: what stands below it is unknown.
 
 use super::commit::{FoundIntent, Wholeness};
-use super::{ENTRIES_DIR, NOTES_DIR, Repository, entry_of_note};
+use super::{ENTRIES_DIR, FORGOTTEN_DIR, NOTES_DIR, Repository, SAVING_DIR, entry_of_note};
 use crate::entry::{Entry, EntryId, Part};
 use crate::monitor::{Monitor, Problem, Task};
 use crate::recipe::{Cursor, Item, Piece, Recipe};
@@ -82,6 +82,8 @@ impl Repository {
             _ = collector.release();
             return Err(error);
         }
+        // What was not seen, or seen as forgotten, by the hand of a process that was killed before that was durable must not come back.
+        [ENTRIES_DIR, FORGOTTEN_DIR, SAVING_DIR].into_iter().try_for_each(|dir| self.backend.settle(dir))?;
         collected.swept = collector.sweep(&walk.marks, &mut |pack| monitor.advance(Task::Collect, 0, pack.len))?;
         for (pack, error) in &collected.swept.damaged_packs {
             monitor.problem(Problem { subject: format!("pack {pack}"), message: format!("it stays: {}", super::describe(error)) });
@@ -112,8 +114,7 @@ impl Repository {
     fn drop_orphaned_notes(&self) -> Result<()> {
         for listed in self.backend.list(NOTES_DIR)? {
             let Some(entry) = entry_of_note(&listed.name) else { continue };
-            let is_gone = self.backend.len(&format!("{ENTRIES_DIR}/{entry}")).is_err_and(|error| error.kind() == ErrorKind::NotFound);
-            if is_gone && self.is_forgotten(&entry)? {
+            if self.is_forgotten(&entry)? {
                 self.backend.delete(&format!("{NOTES_DIR}/{}", listed.name))?;
             }
         }
@@ -162,11 +163,9 @@ impl Walk<'_> {
     }
 
     fn entries(&mut self, repository: &Repository, roots: &Roots, known: &mut HashSet<EntryId>) -> Result<()> {
-        for id in &roots.entries {
-            if known.contains(id) {
-                continue;
-            }
-            match repository.entry(id) {
+        let unknown: Vec<EntryId> = roots.entries.iter().filter(|id| !known.contains(id)).copied().collect();
+        for (id, entry) in repository.entries(&unknown) {
+            match entry {
                 Ok(entry) => self.entry(&entry).map_err(|error| {
                     let kind = if error.kind() == ErrorKind::NotFound { ErrorKind::Corrupt } else { error.kind() };
                     let what = format!("entry {} cannot be walked: repair it or forget it, then collect", id.short());
@@ -176,7 +175,7 @@ impl Walk<'_> {
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
                 Err(error) => return Err(error.context("nothing is collected while it is unknown what an entry needs; forget it to go on")),
             }
-            known.insert(*id);
+            known.insert(id);
         }
         Ok(())
     }

@@ -8,7 +8,7 @@
 //! entries/ENTRY              one record each, named by its hash                  immutable, written last
 //! notes/ENTRY-NOTE           remarks on entries                                  immutable
 //! refs/{areas,tags,bases}/   named pointers to entries                           compare-and-swap
-//! forgotten/ENTRY            what an entry that was forgotten continued          immutable
+//! forgotten/ENTRY            what an entry that was forgotten continued          compare-and-swap
 //! saving/ENTRY  leases/  gc/ what writers and collections agree by               compare-and-swap
 //! ```
 //! Opening reads the configuration only; the store, with its index, is opened when chunks are first needed, so listing
@@ -38,8 +38,8 @@ pub use vml_chunk::gc::PackUse;
 
 use crate::entry::{Entry, EntryId, NOTE_RECORD, Note};
 use crate::monitor::Monitor;
-use crate::refs::Refs;
-use std::collections::HashMap;
+use crate::refs::{ENTRIES_DIR, Refs};
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, OnceLock};
 use vml_chunk::codec::{decode_record, encode_record};
 use vml_chunk::{Backend, ChunkStore, Error, ErrorKind, OpenReport, PutOutcome, Result, StoreOptions};
@@ -49,8 +49,9 @@ pub const RECEIVED_AUTHOR: &str = "vml receive";
 
 /// Largest record of an entry or a note.
 const RECORD_MAX_LEN: u64 = 16 << 20;
+/// Records that are read together.
+const ENTRIES_AT_ONCE: usize = 64;
 const CONFIG_KEY: &str = "config";
-const ENTRIES_DIR: &str = "entries";
 const NOTES_DIR: &str = "notes";
 
 /// How a repository is used by this process; nothing of it is stored.
@@ -152,31 +153,46 @@ impl Repository {
     /// `NotFound`, `Corrupt` or `UnsupportedFormat`, naming the entry.
     pub fn entry(&self, id: &EntryId) -> Result<Entry> {
         let key = format!("{ENTRIES_DIR}/{id}");
-        let read = || {
-            let bytes = self.backend.read(&key, RECORD_MAX_LEN)?;
-            if EntryId::of(&bytes) != *id {
-                // A newer format is told as such, but only if the record says so itself.
-                return match Entry::decode(&bytes) {
-                    Err(error) if error.kind() == ErrorKind::UnsupportedFormat => Err(error),
-                    _ => Err(Error::corrupt("its record does not match its name: the bytes have changed since it was written")),
-                };
-            }
-            Entry::decode(&bytes)
-        };
-        read().map_err(|error: Error| error.context(format!("cannot read entry {}", id.short())))
+        let entry = self.backend.read(&key, RECORD_MAX_LEN).and_then(|bytes| decode_entry(id, &bytes));
+        entry.map_err(|error| error.context(format!("cannot read entry {}", id.short())))
     }
 
-    /// The ids of all entries, in no order.
+    /// Reads many entries, each as [`entry`](Self::entry) does: side by side where the backend is far away. One at a time is in memory beside
+    /// some dozens of records.
+    pub fn entries<'a>(&'a self, ids: &'a [EntryId]) -> impl Iterator<Item = (EntryId, Result<Entry>)> + 'a {
+        ids.chunks(ENTRIES_AT_ONCE).flat_map(|ids| {
+            let keys: Vec<String> = ids.iter().map(|id| format!("{ENTRIES_DIR}/{id}")).collect();
+            let records = self.backend.read_many(&keys, RECORD_MAX_LEN);
+            ids.iter().copied().zip(records).map(|(id, record)| {
+                let entry = record.and_then(|bytes| decode_entry(&id, &bytes));
+                (id, entry.map_err(|error| error.context(format!("cannot read entry {}", id.short()))))
+            })
+        })
+    }
+
+    /// A hint that many entries will be read one after another.
+    pub fn expect_entries(&self) {
+        self.backend.prefetch_dir(ENTRIES_DIR);
+    }
+
+    /// The ids of all entries, in no order. One that was forgotten is none, even if its file is there.
     ///
     /// # Errors
     /// What the backend says.
     pub fn entry_ids(&self) -> Result<Vec<EntryId>> {
-        Ok(self.backend.list(ENTRIES_DIR)?.into_iter().filter_map(|listed| listed.name.parse().ok()).collect())
+        let ids_in = |dir: &str| -> Result<Vec<EntryId>> {
+            Ok(self.backend.list(dir)?.into_iter().filter_map(|listed| listed.name.parse().ok()).collect())
+        };
+        let mut ids = ids_in(ENTRIES_DIR)?;
+        let forgotten: HashSet<EntryId> = ids_in(FORGOTTEN_DIR)?.into_iter().collect();
+        // A record that cannot be read says nothing.
+        ids.retain(|id| !forgotten.contains(id) || !self.is_forgotten(id).unwrap_or(false));
+        Ok(ids)
     }
 
-    /// Writes an entry's record; everything it names is durable already.
-    fn put_entry_record(&self, id: &EntryId, record: &[u8]) -> Result<()> {
-        self.backend.put(&format!("{ENTRIES_DIR}/{id}"), record).map(|_| ())
+    /// Makes entries durable that others published: whoever did may have been killed before he came to do it. Before anybody is told that one is there.
+    pub(crate) fn settle_entries(&self) -> Result<()> {
+        self.backend.settle(ENTRIES_DIR)
     }
 
     /// Adds a note to an entry.
@@ -196,9 +212,7 @@ impl Repository {
     pub fn notes_of(&self, id: &EntryId) -> Result<Vec<Note>> {
         let prefix = format!("{id}-");
         let mut notes = Vec::new();
-        for listed in self.backend.list(NOTES_DIR)?.into_iter().filter(|listed| listed.name.starts_with(&prefix)) {
-            let key = format!("{NOTES_DIR}/{}", listed.name);
-            let note = self.backend.read(&key, RECORD_MAX_LEN).and_then(|bytes| decode_record::<Note>(NOTE_RECORD, &bytes));
+        for (key, note) in self.read_notes(|name| name.starts_with(&prefix))? {
             notes.push(note.map_err(|error| error.context(format!("cannot read the note {key}")))?);
         }
         notes.sort_by_key(|note| note.time_ms);
@@ -216,9 +230,8 @@ impl Repository {
     /// What the backend says.
     pub fn notes(&self, monitor: &dyn Monitor) -> Result<HashMap<EntryId, Vec<Note>>> {
         let mut notes: HashMap<EntryId, Vec<Note>> = HashMap::new();
-        for listed in self.backend.list(NOTES_DIR)? {
-            let key = format!("{NOTES_DIR}/{}", listed.name);
-            match self.backend.read(&key, RECORD_MAX_LEN).and_then(|bytes| decode_record::<Note>(NOTE_RECORD, &bytes)) {
+        for (key, note) in self.read_notes(|_| true)? {
+            match note {
                 Ok(note) => notes.entry(note.entry).or_default().push(note),
                 Err(error) => monitor.problem(crate::monitor::Problem { subject: key, message: error.to_string() }),
             }
@@ -228,6 +241,26 @@ impl Repository {
         }
         Ok(notes)
     }
+
+    fn read_notes(&self, wanted: impl Fn(&str) -> bool) -> Result<Vec<(String, Result<Note>)>> {
+        let listed = self.backend.list(NOTES_DIR)?;
+        let keys: Vec<String> =
+            listed.iter().filter(|listed| wanted(&listed.name)).map(|listed| format!("{NOTES_DIR}/{}", listed.name)).collect();
+        let records = self.backend.read_many(&keys, RECORD_MAX_LEN);
+        let decode = |bytes: Vec<u8>| decode_record::<Note>(NOTE_RECORD, &bytes);
+        Ok(keys.into_iter().zip(records.into_iter().map(|bytes| bytes.and_then(decode))).collect())
+    }
+}
+
+fn decode_entry(id: &EntryId, bytes: &[u8]) -> Result<Entry> {
+    if EntryId::of(bytes) != *id {
+        // A newer format is told as such, but only if the record says so itself.
+        return match Entry::decode(bytes) {
+            Err(error) if error.kind() == ErrorKind::UnsupportedFormat => Err(error),
+            _ => Err(Error::corrupt("its record does not match its name: the bytes have changed since it was written")),
+        };
+    }
+    Entry::decode(bytes)
 }
 
 const MISSING_PACK: &str = "the pack is missing or cut short: its chunks are lost unless they are saved again";

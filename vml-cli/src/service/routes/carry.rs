@@ -5,7 +5,7 @@ use super::{Answer, OCTETS, Served, State, answer, blocking, with_type};
 use crate::service::Service;
 use crate::service::body::{Held, Pulled, Source, streamed};
 use crate::service::errors::Failure;
-use crate::service::limits::{MESSAGE_MAX, PIECE_LEN, Work, shrink};
+use crate::service::limits::{MESSAGE_MAX, READ_LEN, Work, shrink};
 use axum::body::Bytes;
 use axum::extract::Request;
 use std::io::Write as _;
@@ -52,11 +52,11 @@ struct Frames {
 
 impl Source for Frames {
     fn next_piece(&mut self) -> Result<Option<Bytes>> {
-        let mut piece = Vec::with_capacity(PIECE_LEN);
-        while piece.len() < PIECE_LEN - END.len() - 1 {
+        let mut piece = Vec::with_capacity(READ_LEN);
+        while piece.len() < READ_LEN - END.len() - 1 {
             match &mut self.current {
                 Some((frame, done)) => {
-                    let room = u32::try_from(PIECE_LEN - piece.len()).unwrap_or(0);
+                    let room = u32::try_from(READ_LEN - piece.len()).unwrap_or(0);
                     let len = room.min(frame.stored_len - *done);
                     let store = self.service.repository.store(&NoMonitor)?;
                     let mut part = Vec::new();

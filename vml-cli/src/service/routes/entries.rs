@@ -28,7 +28,7 @@ pub struct ListQuery {
     area: Option<String>,
     limit: Option<usize>,
     #[serde(default)]
-    offset: usize,
+    offset: u32,
 }
 
 /// All entries that can be read, the newest first, and how many cannot.
@@ -74,7 +74,7 @@ pub async fn list(State(service): Served, asked: Result<Query<ListQuery>, QueryR
         }
         let tags = tags(&service)?;
         let notes = service.repository.notes(&NoMonitor)?;
-        let rows = entries.iter().skip(asked.offset).take(limit).map(|(id, entry)| {
+        let rows = entries.iter().skip(asked.offset as usize).take(limit).map(|(id, entry)| {
             let mut value = json::entry(id, entry);
             value["tags"] = json!(tags.get(id).map(Vec::as_slice).unwrap_or_default());
             value["notes"] = notes.get(id).map(Vec::as_slice).unwrap_or_default().iter().map(json::note).collect();

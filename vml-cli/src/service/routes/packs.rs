@@ -4,7 +4,7 @@ use super::{Answer, Named, OCTETS, Served, State, blocking, named, with_type};
 use crate::service::Service;
 use crate::service::body::{Pulled, Source};
 use crate::service::errors::Failure;
-use crate::service::limits::{PIECE_LEN, Work};
+use crate::service::limits::{READ_LEN, Work};
 use crate::service::range::{Wanted, is_known, wanted};
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
@@ -20,11 +20,11 @@ struct Pack {
 
 impl Source for Pack {
     fn next_piece(&mut self) -> vml_core::Result<Option<Bytes>> {
-        let len = self.left.min(PIECE_LEN as u64);
+        let len = self.left.min(READ_LEN as u64);
         if len == 0 {
             return Ok(None);
         }
-        let mut piece = vec![0; usize::try_from(len).unwrap_or(PIECE_LEN)];
+        let mut piece = vec![0; usize::try_from(len).unwrap_or(READ_LEN)];
         self.service.repository.backend().read_at(&self.key, self.at, &mut piece)?;
         self.at += len;
         self.left -= len;

@@ -1,6 +1,6 @@
 //! Pages for people, and the share file of an entry at the same address.
 
-use super::share::{Asked, file};
+use super::share::{Asked, checked, file};
 use super::{Answer, Named, SHARE_TYPE, Served, State, answer, blocking, entries, named};
 use crate::service::Service;
 use crate::service::limits::Work;
@@ -53,6 +53,7 @@ pub async fn entry(State(service): Served, method: Method, headers: HeaderMap, p
     if accepts.is_some_and(|accept| accept.split(',').any(|one| one.split(';').next().is_some_and(|one| one.trim() == SHARE_TYPE))) {
         return file(service, &method, &headers, name, asked).await;
     }
+    checked(asked)?;
     let room = service.limits.enter(Work::Call).await?;
     let site = site(&service, &headers);
     let text = blocking(room, move || {

@@ -49,7 +49,13 @@ pub async fn held_body(
     }
     // A body of unknown length may have any.
     let expected = if body.is_end_stream() { 0 } else { announced.unwrap_or(max) };
-    let room = service.limits.hold(expected).await?;
+    let room = match service.limits.hold(expected).await {
+        Ok(room) => room,
+        Err(failure) => {
+            crate::service::body::discard(body).await;
+            return Err(failure);
+        }
+    };
     Ok((receive(body, max, peer.patience.usual()).await?, room))
 }
 

@@ -31,13 +31,18 @@ pub struct ShareQuery {
 
 pub type Asked = Result<Query<ShareQuery>, QueryRejection>;
 
+pub fn checked(asked: Asked) -> Result<ShareQuery, Failure> {
+    let Query(asked) = asked.map_err(|_| Failure::bad_request("`full` is true or false, `since` names one entry"))?;
+    Ok(asked)
+}
+
 pub async fn download(State(service): Served, method: Method, headers: HeaderMap, path: Named<String>, asked: Asked) -> Answer {
     file(service, &method, &headers, named(path)?, asked).await
 }
 
 /// The share file of an entry. The same entry gives the same bytes.
 pub async fn file(service: Arc<Service>, method: &Method, headers: &HeaderMap, name: String, asked: Asked) -> Answer {
-    let Query(asked) = asked.map_err(|_| Failure::bad_request("`full` is true or false, `since` names one entry"))?;
+    let asked = checked(asked)?;
     let room = service.limits.enter(Work::Call).await?;
     let looking = Arc::clone(&service);
     let (id, entry, since) = blocking(room, move || {
