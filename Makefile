@@ -1,5 +1,5 @@
 # `make demo` and `make test` are all the set-up there is.
-.PHONY: all build demo test lint corpus-test object-test boot-test machine-test libvirt-test service-test bench compare fuzz clean
+.PHONY: all build demo test soak lint corpus-test object-test boot-test machine-test libvirt-test service-test bench compare fuzz clean
 
 # libvirt's adapter is built where libvirt's headers are; looked for when it is needed, because setup may install them.
 FEATURES = $$(pkg-config --exists libvirt 2>/dev/null && echo --features vml-cli/libvirt)
@@ -23,6 +23,10 @@ test:
 	@$(MAKE) --no-print-directory machine-test
 	@$(MAKE) --no-print-directory libvirt-test
 	@$(MAKE) --no-print-directory service-test
+
+# The long part of the tests: millions of crash states, every fault, and kills for ten minutes. docs/testing.md says what it tries.
+soak:
+	@scripts/soak.sh
 
 # rustfmt and clippy are parts of a toolchain that not every package of Rust has.
 lint:

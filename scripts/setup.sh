@@ -30,6 +30,7 @@ if [[ ${1:-build} == test ]]; then
     ! missing sshd || need+=(openssh-server)
     ! missing libvirtd || need+=(libvirt-daemon-system)
     ! missing virsh || need+=(libvirt-clients)
+    ! missing squid || need+=(squid)
     pkg-config --exists libvirt 2>/dev/null || need+=(libvirt-dev)
     if [[ $(uname -m) == x86_64 ]] && missing qemu-system-x86_64; then machines+=(qemu-system-x86); fi
   fi
@@ -69,6 +70,8 @@ add_backports() { # the mirror is the one that the release itself comes from
 echo "setup: installing ${all[*]}"
 apt-get update -qq >/dev/null || give_up "${all[*]}"
 [[ ${#need[@]} == 0 ]] || install "${need[@]}" || give_up "${need[*]}"
+# Tests start their own; the package's would listen on this host for ever.
+if [[ " ${need[*]} " == *" squid "* ]]; then systemctl disable --now squid >/dev/null 2>&1 || true; fi
 [[ ${#machines[@]} == 0 ]] && exit 0
 
 # QEMU's packages must be of one version: a machine emulator of another suite than the image tools would remove them.

@@ -76,7 +76,7 @@ fn hint(error: &anyhow::Error, kind: Option<ErrorKind>) -> Option<&'static str> 
         ErrorKind::PermissionDenied if has("found what may be secret") || has("the memory of a machine") || has("others can read") => {
             "docs/sharing.md says what is looked for"
         }
-        ErrorKind::Corrupt if has("the catalogue says") => {
+        ErrorKind::Corrupt if has("the catalogue says") || has("signature of the catalogue") => {
             "ask whom the catalogue is from: the file was changed on its way, or the catalogue is wrong"
         }
         ErrorKind::Corrupt if has("share file") => "get the file again: nothing of it is visible here",

@@ -2,7 +2,6 @@
 
 use crate::settings;
 use anyhow::{Context as _, Result};
-use serde_json::{Value, json};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -44,12 +43,12 @@ impl Place {
         settings::repository(chosen).map(Self::Directory)
     }
 
-    /// For JSON.
-    pub fn json(&self) -> Value {
+    /// Whether there is something, so that no repository can be made.
+    pub fn is_taken(&self) -> bool {
         match self {
-            Self::Directory(path) => crate::output::json::host_path(path),
+            Self::Directory(path) => std::fs::read_dir(path).is_ok_and(|mut members| members.next().is_some()),
             #[cfg(feature = "object")]
-            Self::Objects(place) => json!(place.to_string()),
+            Self::Objects(place) => connect(place).is_ok_and(|backend| backend.len("config").is_ok()),
         }
     }
 

@@ -11,6 +11,8 @@ use vml_chunk::codec::{RecordKind, decode_record, encode_record};
 use vml_chunk::{Backend, Error, ErrorKind, Result};
 
 const REF_RECORD: RecordKind = RecordKind { number: 3, version: 1, name: "ref" };
+/// Where entries are.
+pub(crate) const ENTRIES_DIR: &str = "entries";
 /// A ref's record is far below this.
 const REF_MAX_LEN: u64 = 4096;
 
@@ -71,16 +73,27 @@ impl Refs {
         target(kind, name, &key, self.backend.read(&key, REF_MAX_LEN))
     }
 
-    /// Points a ref to `new` (`None` deletes it) if it points to `expected` now.
+    /// Points a ref to `new` (`None` deletes it) if it points to `expected` now. The entry is durable before, whoever published it.
     ///
     /// # Errors
     /// `Locked` when it points elsewhere: somebody else was faster.
     pub fn set(&self, kind: RefKind, name: &str, expected: Option<EntryId>, new: Option<EntryId>) -> Result<()> {
         let bytes = |target: Option<EntryId>| target.map(|target| encode_record(REF_RECORD, &RefRecord { target }));
+        if new.is_some() {
+            self.backend.settle(ENTRIES_DIR)?;
+        }
         if self.backend.swap(&key(kind, name)?, bytes(expected).as_deref(), bytes(new).as_deref())? {
             return Ok(());
         }
         Err(Error::new(ErrorKind::Locked, format!("the {} {name:?} was changed by somebody else at the same time", kind.name())))
+    }
+
+    /// Makes what others did to refs of a kind durable: whoever moved one may have been killed before he came to do it.
+    ///
+    /// # Errors
+    /// What the backend says.
+    pub fn settle(&self, kind: RefKind) -> Result<()> {
+        self.backend.settle(kind.dir())
     }
 
     /// All refs of a kind, sorted by name; damaged ones carry their error.

@@ -7,7 +7,7 @@ use vml_chunk::{Backend, Error, ErrorKind, Listed, Mapped, PutOutcome, Result, S
 /// One operation, as it was asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Operation {
-    /// The method: `read_at`, `len`, `list`, `stage`, `append`, `publish`, `swap`, `delete`, `map` or `sweep`.
+    /// The method: `read_at`, `len`, `list`, `stage`, `append`, `publish`, `swap`, `delete`, `settle`, `map` or `sweep`.
     pub name: &'static str,
     /// The key or directory; empty where there is none.
     pub key: String,
@@ -175,6 +175,10 @@ impl Backend for FaultyBackend {
 
     fn delete(&self, key: &str) -> Result<()> {
         self.run("delete", key, 0, || self.inner.delete(key))
+    }
+
+    fn settle(&self, dir: &str) -> Result<()> {
+        self.run("settle", dir, 0, || self.inner.settle(dir))
     }
 
     fn map(&self, key: &str) -> Result<Mapped> {

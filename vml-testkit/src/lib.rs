@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 pub mod backend_suite;
+pub mod crash;
 pub mod faulty;
 pub mod files;
 pub mod guest;

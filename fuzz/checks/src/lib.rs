@@ -16,7 +16,7 @@ mod wire;
 pub use self::chunk::{frame, index_segment, pack_footer};
 pub use self::core::{config_record, entry_record, listing_block, recipe_node};
 pub use self::disk::{qcow2_header, vmdk, volume};
-pub use self::share::share_file;
+pub use self::share::{catalogue, share_file};
 pub use self::wire::{nbd_server, ssh_listing, tar_stream};
 
 /// A check, by the name of its fuzz target.
@@ -30,7 +30,7 @@ pub struct Target {
 }
 
 /// Every target.
-pub const TARGETS: [Target; 14] = [
+pub const TARGETS: [Target; 15] = [
     Target { name: "pack_footer", check: pack_footer, seeds: seeds::pack_footer },
     Target { name: "index_segment", check: index_segment, seeds: seeds::index_segment },
     Target { name: "frame", check: frame, seeds: seeds::frame },
@@ -45,4 +45,5 @@ pub const TARGETS: [Target; 14] = [
     Target { name: "tar_stream", check: tar_stream, seeds: seeds::tar_stream },
     Target { name: "ssh_listing", check: ssh_listing, seeds: seeds::ssh_listing },
     Target { name: "share_file", check: share_file, seeds: seeds::share_file },
+    Target { name: "catalogue", check: catalogue, seeds: seeds::catalogue },
 ];

@@ -345,6 +345,13 @@ fn share_of(parts: &[(u8, Vec<u8>)]) -> Vec<u8> {
     crate::seal::share(&bytes)
 }
 
+/// A catalogue with one base.
+pub fn catalogue() -> Vec<Seed> {
+    let text = "version = 1\n[[base]]\nname = \"a\"\nversion = \"1\"\nkind = \"disk\"\nformat = \"raw\"\ncompression = \"zst\"\nurls = [\"http://h/x\"]\nsize = 9\n\
+        unpacked_size = 99\nsha256 = \"0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef\"\nmachine = { cpus = 2 }\n";
+    vec![("one", text.as_bytes().to_vec())]
+}
+
 /// An entry with a directory and a disk, all in the file; and one that needs a base, which is named only.
 pub fn share_file() -> Vec<Seed> {
     let frame = |bytes: &[u8]| {

@@ -24,6 +24,23 @@ pub fn share_file(bytes: &[u8]) {
     }
 }
 
+/// Reading a catalogue: what is taken keeps the limits that its users rely on.
+pub fn catalogue(bytes: &[u8]) {
+    let Ok(catalogue) = std::str::from_utf8(bytes).map_err(|_| ()).and_then(|text| vml_core::catalogue::read(text).map_err(|_| ())) else {
+        return;
+    };
+    for offer in &catalogue.offers {
+        let base = offer.base();
+        let (name, version) = vml_core::refs::split_base(&base).expect("it is the name of a base");
+        assert!(!name.contains('/') && !version.contains('/') && !base.starts_with('.'), "names become names of files");
+        vml_core::refs::check_name("disk", &offer.disk).expect("it is the name of a disk");
+        assert!(!offer.urls.is_empty() && offer.urls.iter().all(|url| url.starts_with("http") && !url.contains(char::is_whitespace)));
+        assert!(offer.size != Some(0) && offer.unpacked_size != Some(0));
+        assert_eq!(offer.digest.to_string().parse::<vml_core::catalogue::Digest>().expect("it was written"), offer.digest);
+        assert!(catalogue.find(&base) == Some(offer), "no base stands in it twice");
+    }
+}
+
 /// The repository that took the file.
 fn try_receive(mut bytes: &[u8]) -> Option<Repository> {
     let backend: Arc<dyn Backend> = Arc::new(MemoryBackend::new());

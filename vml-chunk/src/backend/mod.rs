@@ -13,7 +13,7 @@ pub mod object;
 
 pub use cached::CachedBackend;
 pub use discard::DiscardBackend;
-pub use local::LocalBackend;
+pub use local::{LocalBackend, files};
 pub use memory::MemoryBackend;
 #[cfg(feature = "object")]
 pub use object::ObjectBackend;
@@ -79,6 +79,12 @@ pub trait Backend: Send + Sync + fmt::Debug {
 
     /// Deletes a file, durably. A file that is gone already is no error.
     fn delete(&self, key: &str) -> Result<()>;
+
+    /// What others did to names in `dir` before this call, and perhaps did not come to make durable, is durable on return: what was listed or read can
+    /// be relied upon then. A backend that shows nothing before it is durable has nothing to do.
+    fn settle(&self, _dir: &str) -> Result<()> {
+        Ok(())
+    }
 
     /// The bytes of a published file, mapped where the backend can.
     fn map(&self, key: &str) -> Result<Mapped>;

@@ -5,7 +5,7 @@ use super::plan::{PackUse, Plan};
 use crate::error::{Error, ErrorKind, Result};
 use crate::frame::{FrameDecoder, SealedFrame};
 use crate::id::{ChunkId, PackId};
-use crate::index::{IndexView, PackRow};
+use crate::index::{INDEX_DIR, IndexView, PackRow};
 use crate::pack::{FooterChunk, PackKind, read_footer};
 use crate::store::{ChunkStore, ChunkWriter, Found, PackNames, Quarantine, Seen, StoreWriter};
 use std::collections::HashSet;
@@ -87,6 +87,8 @@ impl<'s> Collector<'s> {
     /// `Locked` when another collection began meanwhile.
     pub fn quarantine(&mut self, plan: &Plan) -> Result<()> {
         let backend = self.store.backend().as_ref();
+        // A segment that was taken away must not come back after the list has forgotten what it names.
+        backend.settle(INDEX_DIR)?;
         let old = std::mem::take(&mut self.seen);
         self.going = plan.packs().copied().collect();
         self.going.extend(
@@ -181,6 +183,8 @@ impl<'s> Collector<'s> {
         // The copies are durable and indexed from here on.
         let (stats, _reliance) = writer.finish_relying()?;
         swept.written_bytes = stats.stored_bytes;
+        // What stays instead of them may be of a writer that was killed before its name was durable.
+        self.store.settle_packs()?;
         let mut deleted = Vec::new();
         for pack in whole {
             self.store.backend().delete(&pack.kind.key(&pack.id))?;

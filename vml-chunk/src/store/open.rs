@@ -8,7 +8,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::{FRAME_TARGET_MAX, FRAME_TARGET_MIN};
 use crate::id::PackId;
 use crate::index::{INDEX_DIR, IndexView, PackRow, Segment, SegmentPack, build_segment};
-use crate::pack::{Footer, read_footer};
+use crate::pack::{Footer, PackKind, read_footer};
 use rayon::prelude::*;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
@@ -114,6 +114,9 @@ fn load(backend: &dyn Backend, verify: bool, threads: usize) -> Result<(IndexVie
     if loading.unindexed.is_empty() {
         return Ok((view, report, seen));
     }
+    // A segment must not outlive a pack that it names, and whoever published these may have been killed before their names were durable. Where
+    // that cannot be made sure of, the segments are for this process only.
+    let durable = PackKind::ALL.iter().all(|kind| backend.settle(kind.dir()).is_ok());
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(threads.max(1))
         .build()
@@ -144,7 +147,7 @@ fn load(backend: &dyn Backend, verify: bool, threads: usize) -> Result<(IndexVie
                 first || count <= SEGMENT_BATCH
             });
             let rest = batch.split_off(take.count());
-            view = add_segment(backend, &view, &batch, true)?;
+            view = if durable { add_segment(backend, &view, &batch, true)? } else { with_own_segment(&view, &batch)? };
             batch = rest;
         }
     }
@@ -171,6 +174,14 @@ pub(super) fn add_segment(
         Err(error) => return Err(error),
     };
     Ok(view.with_segment(name, Segment::from_data(data)?))
+}
+
+/// As [`add_segment`], and nothing is written.
+fn with_own_segment(view: &IndexView, packs: &[(PackId, u64, Footer)]) -> Result<IndexView> {
+    let rows: Vec<_> = packs.iter().map(|(id, len, footer)| SegmentPack { id: *id, len: *len, footer }).collect();
+    let bytes = build_segment(&rows)?;
+    let name = blake3::hash(&bytes).to_hex().to_string();
+    Ok(view.with_segment(name, Segment::from_data(Mapped::new(bytes))?))
 }
 
 /// Stores a segment; a damaged one of the same name is replaced, since the caller knows what its bytes must be.

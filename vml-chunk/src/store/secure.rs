@@ -11,6 +11,9 @@
 //! then looks for intents. Whoever is second sees the other. If the list is the one that the session began with, no collection
 //! can miss the intent. If it is not, chunks in packs that are listed or gone are looked for elsewhere, and else stored again from
 //! what is left; when nothing is left the caller begins anew.
+//!
+//! That a pack can be seen does not say that it survives a loss of power: its writer may have been killed between naming it and syncing the name. So the
+//! names are made durable before anything is committed that relies on them.
 
 use super::ChunkStore;
 use super::lease::Lease;
@@ -144,10 +147,11 @@ impl ChunkStore {
     /// What the backend says.
     ///
     /// # Cost
-    /// One small read, unless a collection began since the session did; then as much as opening the store, and a look at each chunk relied on in
+    /// Two syncs and one small read, unless a collection began since the session did; then as much as opening the store, and a look at each chunk relied on in
     /// packs that it takes away.
     pub fn secure(&self, reliance: &mut Reliance) -> Result<Security> {
         for _ in 0..LOOKS_MAX {
+            self.settle_packs()?;
             // The list first, the packs then: a pack that left the list before we looked is not there either.
             let seen = Seen::read(self.backend.as_ref())?.sound()?;
             if seen.bytes == reliance.seen {
@@ -193,6 +197,11 @@ impl ChunkStore {
         Ok(Security::Lost)
     }
 
+    /// Makes the names of all packs durable: whoever published them may have been killed before he came to do it.
+    pub(crate) fn settle_packs(&self) -> Result<()> {
+        PackKind::ALL.iter().try_for_each(|kind| self.backend.settle(kind.dir()))
+    }
+
     /// Looks at what can be relied on now.
     ///
     /// # Errors
@@ -200,6 +209,7 @@ impl ChunkStore {
     pub fn standing(&self) -> Result<Standing> {
         let seen = Seen::read(self.backend.as_ref())?.sound()?;
         self.reload(false)?;
+        self.settle_packs()?;
         Ok(Standing { seen, view: self.view() })
     }
 

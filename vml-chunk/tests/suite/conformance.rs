@@ -33,6 +33,17 @@ fn the_local_backend_with_named_staging_conforms() {
 }
 
 #[test]
+fn the_local_backend_on_a_disk_in_memory_conforms() {
+    use vml_testkit::crash::{Disk, Handle, Objects};
+    let open = |handle: Handle| LocalBackend::create_on(handle, "r/repository").unwrap();
+    backend_suite::run(&|| Arc::new(open(Handle::new(&Disk::default()))));
+    backend_suite::run(&|| Arc::new(open(Handle::new(&Disk::default())).with_named_staging()));
+    // Every operation is interrupted once, and every write is short.
+    backend_suite::run(&|| Arc::new(open(Handle::nervous(&Disk::default()))));
+    backend_suite::run(&|| Arc::new(Objects::default()));
+}
+
+#[test]
 fn the_faulty_backend_conforms_while_it_is_not_told_to_fail() {
     backend_suite::run(&|| Arc::new(FaultyBackend::new(Arc::new(MemoryBackend::new()))));
 }

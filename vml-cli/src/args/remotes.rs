@@ -17,8 +17,8 @@ pub enum RemoteCommand {
 
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "\
-What comes from a remote that is your own is as if you had saved it here, and what goes there is not looked through for secrets. Directories,
-ssh:// and object storage are taken for your own, http:// and https:// for shared with others.
+What comes from a remote that is your own is as if you had saved it here, and what goes there is not looked through for secrets. Directories
+and ssh:// are taken for your own, buckets, http:// and https:// for shared with others.
 
 Examples:
   vml remote add backup /mnt/backup/vml

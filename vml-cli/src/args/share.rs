@@ -55,10 +55,11 @@ Nothing is visible before all of it was checked. A file that was cut short is ke
 
 Examples:
   vml receive analysis-3f9a27c1de.vml
-  curl -s https://example.org/analysis.vml | vml receive -
+  vml receive https://vml.example.org/e/analysis@latest
+  ssh colleague vml share analysis@latest -o - | vml receive -
   vml receive --require-signed analysis-3f9a27c1de.vml")]
 pub struct ReceiveArgs {
-    /// The file, - for standard input
+    /// The file, a link to one, or - for standard input
     pub file: PathBuf,
     /// Take it only if a key of `vml key list` signed it
     #[arg(long)]

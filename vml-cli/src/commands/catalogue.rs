@@ -87,7 +87,7 @@ fn show(context: &Context, name: &str) -> Result<()> {
         let here = if entry.is_some() { "here" } else { "" };
         let line = format!(
             "{base:<32} {here:<5} {:>11}  {:<6} {:<8} {}",
-            human::size(offer.size),
+            super::fetch::size(offer),
             offer.format.name(),
             offer.architecture,
             human::first_line(&offer.description)

@@ -26,7 +26,6 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 const WAIT_LIMIT: Duration = Duration::from_secs(48 * 3600);
 
 /// Where to look.
-#[derive(Default)]
 struct How<'a> {
     /// One catalogue instead of those of this host.
     catalogue: Option<&'a str>,
@@ -46,12 +45,14 @@ struct Fetched {
 pub fn run(context: &Context, args: &BaseFetchArgs) -> Result<Outcome> {
     let started = Instant::now();
     split_base(&args.base)?;
-    if let Some(entry) = context.repository()?.refs().get(RefKind::Base, &args.base)? {
+    let repository = context.repository()?;
+    if let Some(entry) = repository.refs().get(RefKind::Base, &args.base)? {
         tell_present(context, &args.base, &entry, started)?;
         return Ok(Outcome::Done);
     }
     let online = Online::new(args.proxy.as_deref())?;
-    let how = How { catalogue: args.catalogue.as_deref(), require_signed: args.require_signed };
+    let require_signed = args.require_signed || repository.policy()?.require_signed;
+    let how = How { catalogue: args.catalogue.as_deref(), require_signed };
     let found = online.find(&args.base, &how)?;
     if args.dry_run {
         return plan(context, &args.base, &found);
@@ -88,7 +89,7 @@ fn tell_present(context: &Context, base: &str, entry: &EntryId, started: Instant
 
 fn tell(context: &Context, base: &str, found: &Found, fetched: &Fetched, got: &Got, elapsed_ms: u64) -> Result<()> {
     let signed = super::receive::signed_by(found.signer.as_ref(), found.known_as.as_deref());
-    let size = human::size(found.offer.size);
+    let size = human::size(found.offer.size.unwrap_or(got.continued_at + got.received));
     let continued =
         if got.continued_at > 0 { format!(", {} of it here from an earlier try", human::size(got.continued_at)) } else { String::new() };
     context.say(format_args!(
@@ -101,6 +102,11 @@ fn tell(context: &Context, base: &str, found: &Found, fetched: &Fetched, got: &G
         Some(file) => context.say(format_args!("overlays stand on {}", file.display())),
         None => Ok(()),
     }
+}
+
+/// How large it is, for people.
+pub fn size(offer: &Offer) -> String {
+    offer.size.map_or_else(|| "size unknown".to_owned(), human::size)
 }
 
 /// An offer as JSON.
@@ -125,7 +131,7 @@ fn plan(context: &Context, base: &str, found: &Found) -> Result<Outcome> {
     }
     let offer = &found.offer;
     context.say(format_args!("would fetch {base}: {}", human::first_line(&offer.description)))?;
-    context.say(format_args!("{} as {}, {}", human::size(offer.size), offer.format.name(), offer.digest))?;
+    context.say(format_args!("{} as {}, {}", size(offer), offer.format.name(), offer.digest))?;
     let signed = super::receive::signed_by(found.signer.as_ref(), found.known_as.as_deref());
     context.say(format_args!("named by the catalogue {}, {signed}", found.catalogue))?;
     offer.urls.iter().try_for_each(|url| context.say(format_args!("from {url}")))?;
@@ -191,7 +197,8 @@ impl Online {
     fn get(&self, offer: &Offer, packed: &Path, limit: Option<u64>, progress: &crate::progress::Progress) -> Result<Got> {
         // A run that was killed later than this has left it whole.
         if import_base::is_whole(packed, offer)? {
-            return Ok(Got { continued_at: offer.size, ..Got::default() });
+            let len = fs::metadata(packed).at(|| format!("cannot read {}", packed.display()))?.len();
+            return Ok(Got { continued_at: len, ..Got::default() });
         }
         let mut urls = Vec::new();
         for url in &offer.urls {
@@ -290,11 +297,12 @@ fn fetch_missing(context: &Context, base: &str) -> Result<bool> {
         return Ok(false);
     }
     let online = Online::new(None)?;
-    let found = match online.find(base, &How::default()) {
+    let how = How { catalogue: None, require_signed: context.repository()?.policy()?.require_signed };
+    let found = match online.find(base, &how) {
         Err(error) if error.downcast_ref::<Error>().is_some_and(|error| error.kind() == ErrorKind::NotFound) => return Ok(false),
         other => other?,
     };
-    context.say(format_args!("the base {base} is missing here: fetching {}", human::size(found.offer.size)))?;
+    context.say(format_args!("the base {base} is missing here: fetching {}", size(&found.offer)))?;
     let started = Instant::now();
     let fetched = online.fetch(context, base, &found, None)?;
     if let Some(got) = &fetched.got {

@@ -63,7 +63,8 @@ pub fn is_whole(packed: &Path, offer: &Offer) -> Result<bool> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
         other => other.at(failed)?,
     };
-    if file.metadata().at(failed)?.len() == offer.size && net::digest(&mut file, &offer.digest).at(failed)? == offer.digest {
+    let len = file.metadata().at(failed)?.len();
+    if offer.size.is_none_or(|size| size == len) && net::digest(&mut file, &offer.digest).at(failed)? == offer.digest {
         return Ok(true);
     }
     bail!(Error::invalid(format!("{} is another file than the catalogue says: move it away, if no overlay stands on it", packed.display())))
@@ -197,7 +198,9 @@ fn unpack(packed: &Path, plain: &Path, offer: &Offer) -> Result<()> {
             Box::new(decoder)
         }
     };
-    let max = offer.unpacked_size.unwrap_or_else(|| offer.size.saturating_mul(UNPACKED_FACTOR).max(UNPACKED_LEAST));
+    let max = offer
+        .unpacked_size
+        .unwrap_or_else(|| fs::metadata(packed).map_or(0, |meta| meta.len()).saturating_mul(UNPACKED_FACTOR).max(UNPACKED_LEAST));
     let part = plain.with_file_name(format!("{}.part", plain.file_name().unwrap_or_default().to_string_lossy()));
     let unpacked =
         copy_sparse(&mut reader, &part, max).and_then(|()| fs::rename(&part, plain).at(|| format!("cannot write {}", plain.display())));

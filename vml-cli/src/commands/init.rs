@@ -24,7 +24,7 @@ pub fn run(context: &Context, args: &InitArgs) -> Result<Outcome> {
     let init = place.create().and_then(|backend| Ok(Repository::init(backend, config, context.options())?));
     init.with_context(|| format!("cannot make a repository in {place}"))?;
     if context.json() {
-        crate::output::value(&json!({ "repository": place.json() }))?;
+        crate::output::value(&json!({ "repository": crate::output::json::place(&place) }))?;
     }
     context.say(format_args!("made a repository in {place}"))?;
     Ok(Outcome::Done)

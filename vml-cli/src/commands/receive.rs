@@ -4,6 +4,7 @@ use super::{Context, Outcome};
 use crate::args::ReceiveArgs;
 use crate::keys;
 use crate::output::{human, json};
+use crate::remotes::link;
 use crate::settings;
 use anyhow::{Context as _, Result};
 use serde_json::json;
@@ -21,14 +22,18 @@ pub fn run(context: &Context, args: &ReceiveArgs) -> Result<Outcome> {
     let known = keys::list()?;
     let trusted = |key: &PublicKey| known.iter().find(|known| known.key == *key).map(|known| known.name.clone());
     let options = ReceiveOptions { trusted: &trusted, require_signed: args.require_signed, time_ms: settings::now_ms() };
+    let link = args.file.to_str().filter(|name| link::is_link(name));
     let mut reader: Box<dyn Read> = if args.file == Path::new("-") {
         Box::new(std::io::stdin().lock())
+    } else if let Some(link) = link {
+        Box::new(BufReader::with_capacity(1 << 20, link::open(link)?))
     } else {
         let file = File::open(&args.file).at(|| format!("cannot open {}", args.file.display()))?;
         Box::new(BufReader::with_capacity(1 << 20, file))
     };
     if !args.no_fetch {
-        let may = |signer: Option<PublicKey>| !args.require_signed || signer.is_some_and(|key| trusted(&key).is_some());
+        let require_signed = args.require_signed || repository.policy()?.require_signed;
+        let may = |signer: Option<PublicKey>| !require_signed || signer.is_some_and(|key| trusted(&key).is_some());
         reader = super::fetch::before_receiving(context, reader, &may)?;
     }
     let received = receive(&repository, &mut reader, &options, &progress);

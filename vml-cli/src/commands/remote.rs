@@ -42,7 +42,7 @@ pub fn describe(url: &str, token_file: Option<&Path>, own: bool, shared: bool, p
     if program.is_some() && kind != Kind::Ssh {
         bail!(Error::invalid("--program is for ssh://"));
     }
-    Ok(Entry { url: remotes::normal(url)?, own: own || (!shared && kind != Kind::Http), token, program })
+    Ok(Entry { url: remotes::normal(url)?, own: own || (!shared && matches!(kind, Kind::Directory | Kind::Ssh)), token, program })
 }
 
 fn read_token(path: &Path) -> Result<String> {

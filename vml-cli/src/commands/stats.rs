@@ -1,7 +1,7 @@
 //! `vml stats`
 
 use super::{Context, Outcome};
-use crate::output::human;
+use crate::output::{human, json};
 use anyhow::Result;
 use serde_json::json;
 use vml_core::refs::RefKind;
@@ -26,7 +26,7 @@ pub fn run(context: &Context) -> Result<Outcome> {
     let stored = totals.data_bytes + totals.meta_bytes + totals.index_bytes;
     if context.json() {
         crate::output::value(&json!({
-            "repository": context.place()?.json(),
+            "repository": json::place(&context.place()?),
             "entries": entries,
             "unreadable_entries": unreadable,
             "areas": areas,

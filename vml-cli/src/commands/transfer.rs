@@ -4,7 +4,6 @@ use super::share::{find_secrets, refuse_secrets};
 use super::{Context, Outcome, receive, remote};
 use crate::args::{CloneArgs, LineArgs, PullArgs, PushArgs};
 use crate::output::{human, json};
-use crate::places::Place;
 use crate::progress::Progress;
 use crate::remotes::list::{self, Entry};
 use crate::remotes::{Limit, Opened};
@@ -68,7 +67,7 @@ fn pull_from(context: &Context, repository: &Repository, name: &str, entry: &Ent
 pub fn clone(context: &Context, args: &CloneArgs) -> Result<Outcome> {
     let entry = remote::describe(&args.url, args.token_file.as_deref(), args.own, args.shared, args.program.clone())?;
     let place = context.place()?;
-    if matches!(&place, Place::Directory(path) if super::has_members(path)) {
+    if place.is_taken() {
         bail!(Error::new(ErrorKind::AlreadyExists, format!("there is something in {place} already: name another with --repo")));
     }
     let opened = Opened::open(&entry, Limit::new(None), context.options())?;

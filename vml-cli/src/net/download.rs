@@ -22,12 +22,15 @@ use vml_core::{Error, ErrorKind, IoResultExt as _, Monitor, Result, Task};
 /// Bytes that are read at once.
 const BLOCK_LEN: u64 = 64 << 10;
 
+/// Longest file whose size nobody said beforehand: 256 GiB.
+const UNSAID_MAX: u64 = 256 << 30;
+
 /// What is wanted.
 pub struct Wanted<'a> {
     /// Where it is, the best first; every one has the same file.
     pub urls: &'a [Url],
-    /// Its bytes.
-    pub size: u64,
+    /// Its bytes; where they are not known, the first one who sends it is asked, and its digest shows whether that was true.
+    pub size: Option<u64>,
     /// Its digest.
     pub digest: Digest,
     /// Bytes a second at most.
@@ -89,8 +92,10 @@ pub fn download(network: &Network, wanted: &Wanted<'_>, path: &Path, patience: P
     let mut got = Got { continued_at: part.len(), ..Got::default() };
     let mut mirrors: Vec<Mirror<'_>> = wanted.urls.iter().map(|url| Mirror { url, refused: None }).collect();
     let mut is_from_earlier = part.len() > 0;
-    monitor.expect(Task::Fetch, wanted.size);
-    monitor.advance(Task::Fetch, 0, part.len());
+    if let Some(size) = part.size() {
+        monitor.expect(Task::Fetch, size);
+        monitor.advance(Task::Fetch, 0, part.len());
+    }
     loop {
         let mut run = Run {
             network,
@@ -100,6 +105,7 @@ pub fn download(network: &Network, wanted: &Wanted<'_>, path: &Path, patience: P
             part: &mut part,
             got: &mut got,
             pace: Pace::new(wanted.limit),
+            told: BTreeSet::new(),
             used: BTreeSet::new(),
         };
         run.fill(&mut mirrors)?;
@@ -123,7 +129,6 @@ pub fn download(network: &Network, wanted: &Wanted<'_>, path: &Path, patience: P
         monitor.notice(&format!("{message}; it is fetched anew"));
         is_from_earlier = false;
         part = Part::open(path, wanted.size, wanted.digest)?;
-        monitor.expect(Task::Fetch, wanted.size);
     }
 }
 
@@ -135,6 +140,8 @@ struct Run<'a> {
     part: &'a mut Part,
     got: &'a mut Got,
     pace: Pace,
+    /// What was told already: who is asked again says the same again.
+    told: BTreeSet<String>,
     /// Mirrors of which bytes are in the part.
     used: BTreeSet<usize>,
 }
@@ -145,24 +152,29 @@ impl Run<'_> {
         let mut idle_rounds = 0;
         // The longest that it was: somebody who makes us begin anew again and again does not get us anywhere.
         let mut farthest = self.part.len();
-        if self.part.len() == self.wanted.size {
+        if self.part.size() == Some(self.part.len()) {
             return Ok(());
         }
         loop {
             let mut told = Vec::new();
             for (at, mirror) in mirrors.iter_mut().enumerate().filter(|(_, mirror)| mirror.refused.is_none()) {
-                for hop in self.network.hops(mirror.url) {
-                    match self.attempt(at, mirror.url, &hop)? {
+                let hops = self.network.hops(mirror.url);
+                for (number, hop) in hops.iter().enumerate() {
+                    match self.attempt(at, mirror.url, hop)? {
                         End::Done => return Ok(()),
                         End::Refused(why) => {
-                            self.monitor.notice(&why);
-                            mirror.refused = Some(why);
-                            break;
+                            self.tell(why.clone());
+                            // What comes by a proxy may be the proxy's word: the mirror has its own when nobody stands between.
+                            if *hop == Hop::Direct || number + 1 == hops.len() {
+                                mirror.refused = Some(why);
+                                break;
+                            }
+                            told.push(why);
                         }
                         End::Cut(why) => {
                             let len = self.part.len();
                             let rest = if len > 0 { format!("; going on at byte {len}") } else { String::new() };
-                            self.monitor.notice(&format!("{why}{rest}"));
+                            self.tell(format!("{why}{rest}"));
                             told.push(why);
                         }
                     }
@@ -175,10 +187,18 @@ impl Run<'_> {
             idle_rounds = if self.part.len() > farthest + self.patience.window_bytes { 0 } else { idle_rounds + 1 };
             farthest = farthest.max(self.part.len());
             if idle_rounds >= self.patience.rounds {
-                let here = format!("{} of {} bytes are here, and the next try goes on there", self.part.len(), self.wanted.size);
+                let size = self.part.size().map_or_else(|| "an unknown number of".to_owned(), |size| size.to_string());
+                let here = format!("{} of {size} bytes are here, and the next try goes on there", self.part.len());
                 return Err(Error::new(ErrorKind::Io, format!("nobody sends the file any more ({here}): {}", told.join("; "))));
             }
             std::thread::sleep(self.patience.pause * (1 << idle_rounds.min(5)));
+        }
+    }
+
+    fn tell(&mut self, notice: String) {
+        if !self.told.contains(&notice) {
+            self.monitor.notice(&notice);
+            self.told.insert(notice);
         }
     }
 
@@ -198,35 +218,36 @@ impl Run<'_> {
             Err(failure) => return Ok(End::Refused(failure.message)),
         };
         let refused = |why: String| Ok(End::Refused(format!("{url}: {why}")));
-        match response.status {
+        let told = match response.status {
             206 => match content_range(response.header("content-range").unwrap_or_default()) {
-                Some((first, _, total)) if first == offset && total.is_none_or(|total| total == self.wanted.size) => {}
                 _ if offset == 0 => return refused("it sends a part where the whole was asked for".to_owned()),
-                Some((_, _, Some(total))) if total != self.wanted.size => {
-                    return refused(format!("its file has {total} bytes, and the catalogue says {}", self.wanted.size));
-                }
+                Some((first, _, total)) if first == offset => total.or(self.part.size()),
                 _ => return refused("it sends another part than was asked for".to_owned()),
             },
-            200 => {
-                if let Some(len) = response.len().filter(|len| *len != self.wanted.size) {
-                    return refused(format!("its file has {len} bytes, and the catalogue says {}", self.wanted.size));
-                }
-                if offset > 0 {
-                    self.monitor
-                        .notice(&format!("{url} cannot continue a file, or has another one by now: it is fetched from its beginning"));
-                    self.part.truncate(0)?;
-                    self.used.clear();
-                    self.monitor.expect(Task::Fetch, self.wanted.size);
-                }
-            }
-            416 => return refused(format!("its file has no more than {offset} bytes, and the catalogue says {}", self.wanted.size)),
-            408 | 425 | 429 | 500..=599 => {
-                if *hop != Hop::Direct && matches!(response.status, 502..=504) {
+            200 => response.len(),
+            416 => return self.other_size(url, &format!("no more than {offset}")),
+            407 | 408 | 425 | 429 | 500..=599 => {
+                if *hop != Hop::Direct && matches!(response.status, 407 | 502..=504) {
                     self.network.failed(hop);
                 }
                 return Ok(End::Cut(format!("{url}{}: status {}", by(hop), response.status)));
             }
             status => return refused(format!("status {status}")),
+        };
+        if response.status == 200 && offset > 0 {
+            self.monitor.notice(&format!("{url} cannot continue a file, or has another one by now: it is fetched from its beginning"));
+            self.part.truncate(0)?;
+            self.used.clear();
+        }
+        match (told, self.part.size()) {
+            (Some(told), Some(size)) if told != size => return self.other_size(url, &told.to_string()),
+            (Some(told), None) if told > UNSAID_MAX => return refused(format!("it says that its file has {told} bytes")),
+            (None, None) => return refused("it does not say how long its file is, and neither does the catalogue".to_owned()),
+            (Some(told), None) => self.part.set_size(told)?,
+            _ => {}
+        }
+        if offset == 0 || response.status == 200 {
+            self.monitor.expect(Task::Fetch, self.part.size().unwrap_or(0));
         }
         self.part.set_etag(url, response.header("etag"))?;
         self.used.insert(at);
@@ -238,14 +259,24 @@ impl Run<'_> {
         Ok(end)
     }
 
+    /// Somebody's file has another length than is known. Where only somebody else said that, it is not clear who is wrong.
+    fn other_size(&self, url: &Url, has: &str) -> Result<End> {
+        let known = self.part.size().unwrap_or(0);
+        Ok(match self.part.is_sure() {
+            true => End::Refused(format!("{url}: its file has {has} bytes, and the catalogue says {known}")),
+            false => End::Cut(format!("{url}: its file has {has} bytes, and that of another server {known}")),
+        })
+    }
+
     fn read(&mut self, url: &Url, hop: &Hop, response: &mut Response) -> Result<End> {
         let start = self.part.len();
+        let size = self.part.size().unwrap_or(0);
         let block_len = self.wanted.limit.map_or(BLOCK_LEN, |limit| (limit / 4).clamp(1 << 10, BLOCK_LEN));
         let mut block = vec![0; block_len as usize];
         let mut window =
             Window::new(self.patience.window, self.patience.window_bytes.min(self.wanted.limit.map_or(u64::MAX, |limit| limit)));
         loop {
-            let missing = self.wanted.size - self.part.len();
+            let missing = size.saturating_sub(self.part.len());
             // One byte more than is missing shows a body that does not end there.
             let want = block.len().min(usize::try_from(missing.saturating_add(1)).unwrap_or(usize::MAX));
             let cut = match response.reader().read(&mut block[..want]) {
@@ -254,14 +285,14 @@ impl Run<'_> {
                 Ok(len) if len as u64 > missing => {
                     // Whatever this one sent is not of the file.
                     self.part.truncate(start)?;
-                    return Ok(End::Refused(format!("{url}: it sends more than the {} bytes that the catalogue says", self.wanted.size)));
+                    return Ok(End::Refused(format!("{url}: it sends more than the {size} bytes that its file should have")));
                 }
                 Ok(len) => {
                     self.part.write_all(&block[..len]).at(|| format!("cannot write {}", self.part.path().display()))?;
                     self.got.received += len as u64;
                     self.monitor.advance(Task::Fetch, 0, len as u64);
                     self.pace.took(len as u64);
-                    if self.part.len() == self.wanted.size && response.len().is_some() {
+                    if self.part.len() == size && response.len().is_some() {
                         return Ok(End::Done);
                     }
                     if window.took(len as u64) {

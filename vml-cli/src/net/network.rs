@@ -73,7 +73,7 @@ impl Network {
         result
     }
 
-    /// Asks by the first way that leads to an answer. A proxy that says that it reaches nobody (502, 503, 504) is none that does, as long as there is another way.
+    /// Asks by the first way that leads to an answer. A proxy that says that it reaches nobody (502, 503, 504) or wants another login (407) is none that does, as long as there is another way.
     ///
     /// # Errors
     /// What the last way said, when none led there; a streamed body that was begun cannot be sent by another.
@@ -89,7 +89,10 @@ impl Network {
             let is_last = at + 1 == hops.len();
             match self.send_by(hop, request, again) {
                 Ok(response)
-                    if !is_last && *hop != Hop::Direct && matches!(response.status, 502..=504) && !matches!(body, Body::Stream(..)) =>
+                    if !is_last
+                        && *hop != Hop::Direct
+                        && matches!(response.status, 407 | 502..=504)
+                        && !matches!(body, Body::Stream(..)) =>
                 {
                     told.push(format!("{} by the proxy {hop}: status {}", request.url, response.status));
                     self.failed(hop);

@@ -15,7 +15,10 @@ const ETAG_MAX_LEN: usize = 512;
 
 #[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Note {
-    size: u64,
+    /// As it was said beforehand, or by the first one who sent it.
+    size: Option<u64>,
+    /// Whether it was said beforehand.
+    is_sure: bool,
     digest: String,
     /// By address.
     #[serde(default)]
@@ -42,17 +45,19 @@ impl Part {
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn open(target: &Path, size: u64, wanted: Digest) -> Result<Self> {
+    pub fn open(target: &Path, size: Option<u64>, wanted: Digest) -> Result<Self> {
         let path = beside(target, "part");
-        let fresh = Note { size, digest: wanted.to_string(), etags: BTreeMap::new() };
+        let fresh = Note { size, is_sure: size.is_some(), digest: wanted.to_string(), etags: BTreeMap::new() };
         let note = fs::read_to_string(beside(&path, "toml")).ok().and_then(|text| toml::from_str::<Note>(&text).ok());
-        let note = note.filter(|note| note.size == size && note.digest == fresh.digest);
+        let note =
+            note.filter(|note| note.digest == fresh.digest && note.is_sure == fresh.is_sure && (size.is_none() || note.size == size));
         let is_known = note.is_some();
         let failed = || format!("cannot write {}", path.display());
         let file = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&path).at(failed)?;
         let len = file.metadata().at(failed)?.len();
         let mut part = Self { target: target.to_owned(), path, file, len, wanted, note: note.unwrap_or(fresh) };
-        part.truncate(if is_known { len.min(size) } else { 0 })?;
+        let most = if is_known { part.note.size.unwrap_or(0) } else { 0 };
+        part.truncate(len.min(most))?;
         part.write_note()?;
         Ok(part)
     }
@@ -60,6 +65,25 @@ impl Part {
     /// Bytes that are there.
     pub fn len(&self) -> u64 {
         self.len
+    }
+
+    /// Bytes that the file has, as far as that is known.
+    pub fn size(&self) -> Option<u64> {
+        self.note.size
+    }
+
+    /// Whether that was said beforehand, and not by somebody who may lie.
+    pub fn is_sure(&self) -> bool {
+        self.note.is_sure
+    }
+
+    /// Takes somebody's word for it.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn set_size(&mut self, size: u64) -> Result<()> {
+        self.note.size = Some(size);
+        self.write_note()
     }
 
     /// The part's own file.
@@ -185,18 +209,18 @@ mod tests {
         let target = dir.path().join("image.raw");
         let digest = |byte| Digest::Blake3([byte; 32]);
         let url: Url = "http://h/x".parse().unwrap();
-        let mut part = Part::open(&target, 10, digest(1)).unwrap();
+        let mut part = Part::open(&target, Some(10), digest(1)).unwrap();
         part.write_all(b"12345").unwrap();
         part.set_etag(&url, Some("\"v1\"")).unwrap();
         drop(part);
-        let part = Part::open(&target, 10, digest(1)).unwrap();
+        let part = Part::open(&target, Some(10), digest(1)).unwrap();
         assert_eq!((part.len(), part.etag(&url)), (5, Some("\"v1\"")));
-        for (size, wanted) in [(11, digest(1)), (10, digest(2))] {
+        for (size, wanted) in [(Some(11), digest(1)), (None, digest(2)), (Some(10), digest(2))] {
             let mut part = Part::open(&target, size, wanted).unwrap();
             assert_eq!((part.len(), part.etag(&url)), (0, None), "a part of another file");
             part.write_all(b"12345").unwrap();
         }
-        let mut part = Part::open(&target, 10, digest(2)).unwrap();
+        let mut part = Part::open(&target, Some(10), digest(2)).unwrap();
         part.set_etag(&url, Some("W/\"weak\"")).unwrap();
         assert_eq!(part.etag(&url), None);
         part.truncate(3).unwrap();

@@ -21,6 +21,15 @@ pub fn host_path(path: &std::path::Path) -> Value {
     self::path(path.as_os_str().as_bytes())
 }
 
+/// Where a repository is.
+pub fn place(place: &crate::places::Place) -> Value {
+    match place {
+        crate::places::Place::Directory(path) => host_path(path),
+        #[cfg(feature = "object")]
+        elsewhere => json!(elsewhere.to_string()),
+    }
+}
+
 /// A saved disk.
 pub fn disk(disk: &DiskPart) -> Value {
     let volumes: Vec<Value> = disk

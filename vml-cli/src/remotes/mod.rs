@@ -2,11 +2,12 @@
 //!
 //! ```text
 //! list       remotes.toml               service    a Remote over a line, repeated where that helps
-//! ssh http   lines                      limit      bytes a second
+//! ssh http   lines                      limit      bytes a second      link   a share file on the web
 //! ```
 
 mod http;
 mod limit;
+pub mod link;
 pub mod list;
 mod service;
 mod ssh;
@@ -63,7 +64,7 @@ pub fn normal(url: &str) -> Result<String> {
             Ok(url.trim_end_matches('/').to_owned())
         }
         Kind::Ssh => SshAddress::parse(url).map(|_| url.to_owned()).map_err(Into::into),
-        Kind::Objects => Place::find(Some(Path::new(url))).map(|_| url.to_owned()),
+        Kind::Objects => Place::find(Some(Path::new(url))).map(|place| place.to_string()),
     }
 }
 

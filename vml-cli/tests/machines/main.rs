@@ -7,6 +7,7 @@ mod lab;
 #[cfg(feature = "libvirt")]
 mod libvirt;
 mod saving;
+mod sharing;
 #[allow(dead_code)]
 #[path = "../suite/support.rs"]
 mod support;

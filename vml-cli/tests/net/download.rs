@@ -15,11 +15,18 @@ struct Bench {
     dir: TempDir,
     bytes: Vec<u8>,
     monitor: CollectMonitor,
+    /// As it is said beforehand.
+    size: Option<u64>,
 }
 
 impl Bench {
     fn new() -> Self {
-        Self { dir: tempfile::tempdir().unwrap(), bytes: noise::incompressible(1, LEN), monitor: CollectMonitor::default() }
+        Self {
+            dir: tempfile::tempdir().unwrap(),
+            bytes: noise::incompressible(1, LEN),
+            monitor: CollectMonitor::default(),
+            size: Some(LEN as u64),
+        }
     }
 
     fn digest(&self) -> Digest {
@@ -31,11 +38,11 @@ impl Bench {
     }
 
     fn get_by(&self, list: &str, urls: &[String], limit: Option<u64>) -> Result<Got> {
-        let second = Duration::from_secs(1);
-        let limits = Limits { resolve: second, connect: second, response: second, idle: second };
+        let wait = Duration::from_secs(3);
+        let limits = Limits { resolve: wait, connect: wait, response: wait, idle: wait };
         let network = Network::new(Options { limits, ca_file: None }, Rules::of(ProxyList::parse(list).unwrap()), [0; 16]);
         let urls: Vec<Url> = urls.iter().map(|url| url.parse().unwrap()).collect();
-        let wanted = Wanted { urls: &urls, size: LEN as u64, digest: self.digest(), limit };
+        let wanted = Wanted { urls: &urls, size: self.size, digest: self.digest(), limit };
         let patience = Patience { rounds: 2, pause: Duration::from_millis(10), window: Duration::from_millis(500), window_bytes: 2000 };
         download(&network, &wanted, &self.path(), patience, &self.monitor)
     }
@@ -214,4 +221,41 @@ fn a_limit_holds() {
     bench.get_by("DIRECT", &url, Some(1_000_000)).unwrap();
     assert!(started.elapsed() >= Duration::from_millis(600), "{:?}", started.elapsed());
     bench.is_here();
+}
+
+#[test]
+fn a_size_that_nobody_said_is_learned_and_not_believed() {
+    let unsaid = || Bench { size: None, ..Bench::new() };
+    let (one, other, bench) = (WebServer::start(), WebServer::start(), unsaid());
+    let urls = [one.serve("/x", bench.bytes.clone(), Manner::CutAfter(1000)), other.put("/y", bench.bytes.clone())];
+    let got = bench.get(&urls).unwrap();
+    assert_eq!((got.received, got.from.len()), (LEN as u64, 2));
+    bench.is_here();
+    // Whoever tells another length first is found out by the digest.
+    let (liar, bench) = (WebServer::start(), unsaid());
+    let urls = [liar.put("/short", bench.bytes[..1000].to_vec()), other.url("/y")];
+    bench.get(&urls).unwrap();
+    bench.is_here();
+    // A body without an end needs a length.
+    let bench = unsaid();
+    let error = bench.get(&[liar.serve("/endless", "", Manner::Endless)]).unwrap_err();
+    assert!(error.to_string().contains("does not say how long"), "{error}");
+    // The next run knows what the first one learned.
+    let (server, bench) = (WebServer::start(), unsaid());
+    let url = [server.serve("/x", bench.bytes.clone(), Manner::CutAfter(1000))];
+    bench.get(&url).unwrap_err();
+    server.behave("/x", Manner::Honest);
+    assert!(bench.get(&url).unwrap().continued_at > 0);
+    bench.is_here();
+}
+
+#[test]
+fn a_proxy_that_lies_is_not_the_mirrors_fault() {
+    for manner in [Manner::Status(404), Manner::WrongLength(5), Manner::Endless, Manner::Status(407)] {
+        let (server, proxy, bench) = (WebServer::start(), WebServer::start(), Bench::new());
+        let url = [server.put("/x", bench.bytes.clone())];
+        proxy.serve("/x", bench.bytes.clone(), manner);
+        bench.get_by(&format!("http://127.0.0.1:{};DIRECT", proxy.port()), &url, None).unwrap();
+        bench.is_here();
+    }
 }

@@ -8,3 +8,4 @@ mod net;
 mod download;
 mod network;
 mod order;
+mod tls;

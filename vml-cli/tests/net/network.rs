@@ -6,8 +6,8 @@ use vml_core::ErrorKind;
 use vml_testkit::web::{Manner, WebServer};
 
 fn network(list: &str) -> Network {
-    let second = Duration::from_secs(1);
-    let limits = Limits { resolve: second, connect: second, response: second, idle: second };
+    let limit = Duration::from_secs(3);
+    let limits = Limits { resolve: limit, connect: limit, response: limit, idle: limit };
     Network::new(Options { limits, ca_file: None }, Rules::of(ProxyList::parse(list).unwrap()), [0; 16])
 }
 
@@ -103,7 +103,7 @@ fn every_wait_has_an_end_and_every_answer_a_length() {
     assert_eq!(failure.kind, FailureKind::Cut, "{failure}");
     let error = network.get_bytes(&at("/endless", Manner::Endless), 5000).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
-    let slow = at("/slow", Manner::Slow(10, Duration::from_secs(3)));
+    let slow = at("/slow", Manner::Slow(10, Duration::from_secs(8)));
     let mut response = network.send(&Request::get(&slow), Body::None).unwrap();
     assert!(response.reader().read_to_end(&mut Vec::new()).is_err(), "silent for longer than the limit");
     assert!(network.get_bytes(&at("/cut", Manner::CutAfter(10)), 5000).is_err());

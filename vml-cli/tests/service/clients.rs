@@ -246,3 +246,66 @@ fn a_repository_is_reached_over_ssh() {
     assert_eq!(ran.status.code(), Some(3), "{said}");
     assert!(said.contains("no answer over ssh, which ended with exit status: 1"), "{said}");
 }
+
+#[test]
+fn the_page_of_an_entry_is_a_link_to_receive() {
+    let (eva, tom) = (eva(), Host::new());
+    let (_site, token, server) = site("read,append");
+    add_remote(&eva, server.address, &token);
+    eva.ok(["push"]);
+    let link = format!("http://{}/e/work@latest", server.address);
+    tom.run(["receive", &link]).fails(3, &["cannot get", "VML_TOKEN"]);
+    fs::write(tom.path("token"), &token).unwrap();
+    tom.ok(["remote", "add", "site", &format!("http://{}", server.address), "--token-file", "token"]);
+    tom.run(["receive", &link]).fails(3, &["needs the base debian@12"]);
+    tom.ok(["pull", "BASE:debian@12"]);
+    let said = tom.ok(["receive", &link]);
+    assert!(said.contains("work is new here") && said.contains("NOT signed"), "{said}");
+    tom.assert_builds("work@latest", &eva.path("guest"));
+    tom.run(["receive", &format!("http://{}/e/nothing", server.address)]).fails(3, &["404"]);
+}
+
+/// A web server with one file that sends at most `most` bytes an answer.
+fn stingy(file: Vec<u8>, most: usize, ranges: bool) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for mut client in listener.incoming().flatten() {
+            let mut request = Vec::new();
+            let mut buffer = [0; 4096];
+            while !request.windows(4).any(|end| end == b"\r\n\r\n") {
+                match client.read(&mut buffer) {
+                    Ok(len @ 1..) => request.extend_from_slice(&buffer[..len]),
+                    _ => break,
+                }
+            }
+            let request = String::from_utf8_lossy(&request).to_lowercase();
+            let from = request.lines().find_map(|line| line.strip_prefix("range: bytes=")?.trim_end_matches('-').parse::<usize>().ok());
+            let start = from.filter(|_| ranges).unwrap_or(0);
+            let rest = &file[start.min(file.len())..];
+            let status = if from.is_some() && ranges { "206 Partial Content" } else { "200 OK" };
+            let extra = if ranges { "Accept-Ranges: bytes\r\nETag: \"one\"\r\n" } else { "" };
+            let range = format!("Content-Range: bytes {start}-{}/{}\r\n", file.len().saturating_sub(1), file.len());
+            let range = if status.starts_with("206") { range } else { String::new() };
+            let head = format!("HTTP/1.1 {status}\r\n{extra}{range}Content-Length: {}\r\nConnection: close\r\n\r\n", rest.len());
+            _ = client.write_all(head.as_bytes()).and_then(|()| client.write_all(&rest[..rest.len().min(most)]));
+        }
+    });
+    address
+}
+
+#[test]
+fn a_link_that_is_cut_is_continued_where_the_server_can() {
+    let eva = eva();
+    eva.ok(["share", "work@latest", "--full", "--no-sign", "-o", "work.vml"]);
+    let file = fs::read(eva.path("work.vml")).unwrap();
+    let tom = Host::new();
+    let link = format!("http://{}/work.vml", stingy(file.clone(), 5_000_000, true));
+    tom.ok(["receive", &link]);
+    tom.assert_builds("work@latest", &eva.path("guest"));
+    let other = Host::new();
+    let link = format!("http://{}/work.vml", stingy(file, 5_000_000, false));
+    other.run(["receive", &link]).fails(3, &["cannot receive"]);
+    assert_eq!(other.json_lines(["log"]).len(), 0);
+    other.assert_whole();
+}

@@ -55,6 +55,11 @@ fn left(host: &Host) -> Vec<String> {
     names
 }
 
+/// How much of the image is here.
+fn came(host: &Host) -> u64 {
+    fs::metadata(host.path("home/bases/debian@12/disk.raw.part")).map_or(0, |meta| meta.len())
+}
+
 fn wait_for(what: &str, mut is_so: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(60);
     while !is_so() {
@@ -177,14 +182,14 @@ fn a_fetch_that_was_killed_is_continued_and_lets_others_go_on() {
     let server = WebServer::start();
     let host = host_with_catalogue(&[server.serve("/x", disk(), Manner::Slow(64 << 10, Duration::from_millis(30)))]);
     let mut first = host.command(["base", "fetch", "debian@12"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    wait_for("the first half", || server.sent() > LEN as u64 / 2);
+    wait_for("the first half", || came(&host) > LEN as u64 / 2);
     first.kill().unwrap();
     first.wait().unwrap();
     assert!(host.json_lines(["base", "list"]).is_empty() && !image(&host).exists());
     server.behave("/x", Manner::Honest);
     let fetched = host.json(["base", "fetch", "debian@12"]);
     let continued = fetched["continued_at"].as_u64().unwrap();
-    assert!(continued > LEN as u64 / 4, "{fetched}");
+    assert!(continued > LEN as u64 / 2, "{fetched}");
     assert_eq!(fetched["received_bytes"].as_u64().unwrap(), LEN as u64 - continued);
     assert!(fs::read(image(&host)).unwrap() == disk());
 }
@@ -192,7 +197,7 @@ fn a_fetch_that_was_killed_is_continued_and_lets_others_go_on() {
 #[test]
 fn of_several_at_a_time_one_fetches() {
     let server = WebServer::start();
-    let host = host_with_catalogue(&[server.serve("/x", disk(), Manner::Slow(64 << 10, Duration::from_millis(20)))]);
+    let host = host_with_catalogue(&[server.serve("/x", disk(), Manner::Slow(16 << 10, Duration::from_millis(20)))]);
     let start = || host.command(["base", "fetch", "debian@12"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let children: Vec<_> = (0..4).map(|_| start()).collect();
     let said: Vec<String> = children
@@ -204,7 +209,9 @@ fn of_several_at_a_time_one_fetches() {
         })
         .collect();
     assert_eq!(said.iter().filter(|said| said.contains("fetched debian@12")).count(), 1, "{said:?}");
-    assert_eq!(said.iter().filter(|said| said.contains("waiting for it") && said.contains("is here already")).count(), 3, "{said:?}");
+    assert_eq!(said.iter().filter(|said| said.contains("is here already")).count(), 3, "{said:?}");
+    // On a busy host some may begin when all is over.
+    assert!(said.iter().any(|said| said.contains("waiting for it")), "{said:?}");
     assert_eq!(server.sent(), LEN as u64);
     assert_eq!(host.json_lines(["base", "list"]).len(), 1);
 }
@@ -219,7 +226,7 @@ fn a_squid_that_is_killed_half_way_is_passed_by() {
         let list = format!("{};{}", squid.url(), if direct { "DIRECT".to_owned() } else { next.url() });
         let mut command = host.command(["base", "fetch", "debian@12", "--proxy", &list, "--json"]);
         let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        wait_for("the first half", || server.sent() > LEN as u64 / 2);
+        wait_for("the first half", || came(&host) > LEN as u64 / 2);
         squid.kill();
         let output = child.wait_with_output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -303,6 +310,20 @@ fn catalogues_are_added_asked_and_removed() {
 }
 
 #[test]
+fn the_example_is_a_catalogue() {
+    let host = Host::bare();
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/examples/catalogue.toml");
+    let shown = host.json_lines(["base", "catalogue", "show", example.to_str().unwrap()]);
+    assert!(shown.len() >= 2 && shown.iter().all(|base| base["digest"].as_str().unwrap().starts_with("sha512:")), "{shown:?}");
+    // With a digest, what is commented out is one as well.
+    let text = fs::read_to_string(&example).unwrap();
+    let (before, cernvm) = text.split_once("#\n# [[base]]").unwrap();
+    let cernvm = cernvm.replace("\n# ", "\n").replace("\"...\"", &format!("\"{}\"", sha256(b"")));
+    fs::write(host.path("whole.toml"), format!("{before}\n[[base]]{cernvm}")).unwrap();
+    assert_eq!(host.json_lines(["base", "catalogue", "show", "whole.toml"]).len(), shown.len() + 1);
+}
+
+#[test]
 fn a_signed_catalogue_is_by_whom_one_trusts() {
     let server = WebServer::start();
     let (host, author) = (Host::new(), Host::bare());
@@ -323,6 +344,9 @@ fn a_signed_catalogue_is_by_whom_one_trusts() {
     let fetch = |more: &[&str]| host.run(["base", "fetch", "debian@12", "--dry-run", "--catalogue", &at].iter().chain(more));
     assert!(fetch(&[]).out.contains("NOT signed"));
     fetch(&["--require-signed"]).fails(3, &["is not signed"]);
+    host.ok(["key", "policy", "--require-signed"]);
+    fetch(&[]).fails(3, &["is not signed"]);
+    host.ok(["key", "policy", "--allow-unsigned"]);
     server.put("/c.toml.sig", signature.clone());
     assert!(fetch(&[]).out.contains("signed by an UNKNOWN key"));
     fetch(&["--require-signed"]).fails(3, &["no trusted key"]);

@@ -106,3 +106,26 @@ fn an_area_is_described_whole_or_not_at_all() {
     fs::remove_file(ballast).unwrap();
     host.ok(["area", "add", "work", "--tree", "guest"]);
 }
+
+#[test]
+fn a_fetch_on_a_full_disk_goes_on_when_there_is_space() {
+    let host = Host::new();
+    let Some(disk) = Mount::new("a_fetch_on_a_full_disk", host.path("home/bases"), "2m") else { return };
+    let bytes = vml_testkit::noise::incompressible(5, 3 << 20);
+    let server = vml_testkit::web::WebServer::start();
+    let catalogue = format!(
+        "version = 1\n[[base]]\nname = \"lab\"\nversion = \"1\"\nformat = \"raw\"\nurls = [{:?}]\nsize = {}\nblake3 = \"{}\"\n",
+        server.put("/x", bytes.clone()),
+        bytes.len(),
+        blake3::hash(&bytes).to_hex()
+    );
+    fs::write(host.path("c.toml"), catalogue).unwrap();
+    let fetch = ["base", "fetch", "lab@1", "--catalogue", "c.toml"];
+    host.run(fetch).fails(3, &["cannot fetch lab@1", "No space left on device", "free some space and run it again"]);
+    assert!(host.json_lines(["base", "list"]).is_empty());
+    let grown = Command::new("mount").args(["-o", "remount,size=8m"]).arg(&disk.0).status().unwrap();
+    assert!(grown.success());
+    let fetched = host.json(fetch);
+    assert!(fetched["continued_at"].as_u64().unwrap() > 1 << 20, "{fetched}");
+    assert!(fs::read(host.path("home/bases/lab@1/disk.raw")).unwrap() == bytes);
+}

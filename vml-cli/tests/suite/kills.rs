@@ -6,6 +6,87 @@ use std::process::{Child, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 use vml_testkit::noise::{Rng, mixed};
 
+/// Processes of the loop.
+const AT_ONCE: usize = 4;
+
+/// How long the loop runs: 20 seconds, or as many as `VML_KILL_SECONDS` says.
+fn span() -> Duration {
+    Duration::from_secs(std::env::var("VML_KILL_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(20))
+}
+
+/// What one of the processes of the loop does; all of it may be killed at any moment.
+fn draw(rng: &mut Rng, number: u64) -> Vec<String> {
+    let area = ["one", "two", "three"][rng.below(3)];
+    let text = match rng.below(8) {
+        0..4 => format!("save {area} -m killed"),
+        4 => format!("build first@latest out{number} --delete --yes -q"),
+        5 => format!("forget --keep-last 2 --area {area} --yes"),
+        _ => "gc".to_owned(),
+    };
+    text.split(' ').map(str::to_owned).collect()
+}
+
+#[test]
+fn processes_of_all_kinds_killed_beside_each_other_lose_nothing() {
+    let host = Host::new();
+    let mut rng = Rng::new(seed());
+    for (n, area) in (0..).zip(["first", "one", "two", "three"]) {
+        for file in 0..6 {
+            // Half of it is in all of them.
+            write(&host.path(&format!("{area}/{file}")), &mixed(if file % 2 == 0 { file } else { file + 10 * n }, 400_000));
+        }
+        host.ok(["area", "add", area, "--tree", area]);
+        host.ok(["save", area, "-m", "before"]);
+    }
+    let deadline = Instant::now() + span();
+    let (mut killed, mut ended, mut number, mut round) = (0, 0, 0, 0);
+    while Instant::now() < deadline {
+        let mut running: Vec<(Child, Instant)> = Vec::new();
+        // A dozen processes, four at a time; two of three are killed.
+        for _ in 0..12 {
+            while running.len() >= AT_ONCE {
+                running.retain_mut(|(child, at)| {
+                    let is_over = child.try_wait().unwrap().is_some();
+                    if !is_over && Instant::now() >= *at {
+                        child.kill().unwrap();
+                        child.wait().unwrap();
+                        killed += 1;
+                    }
+                    ended += u64::from(is_over);
+                    !is_over && Instant::now() < *at
+                });
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            let area = ["one", "two", "three"][rng.below(3)];
+            write(&host.path(&format!("{area}/changes")), &mixed(number, 50_000));
+            let args = draw(&mut rng, number % 4);
+            let life = if rng.below(3) == 0 { Duration::from_secs(60) } else { Duration::from_millis(rng.below(300) as u64) };
+            let child = host.command(&args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+            running.push((child, Instant::now() + life));
+            number += 1;
+        }
+        for (mut child, _) in running {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+        let check = host.run(["check", "--data", "--quiet"]);
+        assert_eq!((check.code, check.out.as_str()), (0, ""), "round {round}: {}", check.err);
+        let out = host.path("whole");
+        assert_eq!(host.run(["build", "first@latest", "whole", "--delete", "--yes", "-q"]).code, 0, "round {round}");
+        assert_equal(&host.path("first"), &out);
+        round += 1;
+    }
+    for area in ["one", "two", "three"] {
+        let ran = host.run(["save", area, "-m", "at last"]);
+        assert_eq!(ran.code, 0, "{}", ran.err);
+        host.assert_builds(&format!("{area}@latest"), &host.path(area));
+    }
+    assert_eq!(host.run(["gc"]).code, 0);
+    host.assert_whole();
+    println!("{number} processes in {round} rounds: {killed} were killed in time, {ended} came to their ends");
+    assert!(killed > 3 && ended > 3, "{killed} {ended}");
+}
+
 const FILES: u64 = 24;
 const FILE_LEN: usize = 8 << 20;
 const REPOSITORIES: usize = 3;

@@ -51,15 +51,6 @@ impl Server {
         let request = |line: &str| Some(line.split_once('"')?.1.split_once(" HTTP/")?.0.to_owned());
         log.lines().filter_map(request).collect()
     }
-
-    fn wait_for_request(&self, start: &str) {
-        let deadline = Instant::now() + Duration::from_secs(60);
-        while !self.requests().iter().any(|request| request.starts_with(start)) {
-            assert!(Instant::now() < deadline, "{:?}", self.requests());
-            std::thread::sleep(Duration::from_millis(5));
-        }
-    }
-
     /// A host whose repository is there.
     fn host(&self) -> Host {
         let mut host = Host::bare();
@@ -126,12 +117,12 @@ fn a_repository_in_object_storage_does_all_that_one_in_a_directory_does() {
     other.assert_builds("kept", &host.path("guest"));
     other.run(["init"]).fails(3, &["a repository here already"]);
     // What only the second had goes.
-    host.ok(["tag", "--delete", "kept"]);
+    host.ok(["tag", "--remove", "kept"]);
     fs::remove_dir_all(host.path("guest/large")).unwrap();
     host.ok(["save", "work", "-m", "small again"]);
     let entries = host.json_lines(["log", "work"]);
     for entry in &entries[1..3] {
-        host.ok(["forget", &entry["id"].as_str().unwrap()[..16], "--yes"]);
+        host.ok(["forget", &entry["entry"].as_str().unwrap()[..16], "--yes"]);
     }
     let before = host.json(["stats"])["stored_bytes"].as_u64().unwrap();
     host.ok(["gc"]);
@@ -140,7 +131,7 @@ fn a_repository_in_object_storage_does_all_that_one_in_a_directory_does() {
     host.assert_whole();
     host.assert_builds("work@latest", &host.path("guest"));
     other.assert_whole();
-    other.run(["show", &entries[1]["id"].as_str().unwrap()[..16]]).fails(3, &["neither a tag nor"]);
+    other.run(["show", &entries[1]["entry"].as_str().unwrap()[..16]]).fails(3, &["neither a tag nor"]);
     assert_eq!(other.json_lines(["log"]).len(), 2);
     // Deleted refs stay as tombstones and are not seen.
     assert_eq!(other.json_lines(["tag"]).len(), 0);
@@ -265,7 +256,7 @@ fn a_cache_that_is_damaged_deleted_or_unwritable_changes_no_answer() {
 fn commands_make_few_requests() {
     let server = Server::start();
     let host = server.host_with_entry();
-    let latest = host.json_lines(["log"]).remove(0)["id"].as_str().unwrap().to_owned();
+    let latest = host.json_lines(["log"]).remove(0)["entry"].as_str().unwrap().to_owned();
     for n in 0..30 {
         host.ok(["save", "work", "-m", "again"]);
         host.ok(["note", &latest[..16], &format!("remark {n}")]);

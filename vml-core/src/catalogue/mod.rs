@@ -53,8 +53,8 @@ pub struct Offer {
     pub compression: Compression,
     /// Addresses that lead to the same file, each `http://` or `https://`.
     pub urls: Vec<String>,
-    /// Bytes of the file.
-    pub size: u64,
+    /// Bytes of the file, where that is said.
+    pub size: Option<u64>,
     /// Its digest.
     pub digest: Digest,
     /// Most bytes that it may have when it is not compressed any more, where that is said.

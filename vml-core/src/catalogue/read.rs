@@ -50,7 +50,7 @@ struct Base {
     #[serde(default)]
     compression: String,
     urls: Vec<String>,
-    size: u64,
+    size: Option<u64>,
     sha256: Option<String>,
     sha512: Option<String>,
     blake3: Option<String>,
@@ -176,7 +176,7 @@ fn check(base: Base) -> Result<Offer> {
             return Err(Error::invalid("an address of it is no http:// or https:// address"));
         }
     }
-    if base.size == 0 || base.size > SIZE_MAX || base.unpacked_size.is_some_and(|size| size == 0 || size > SIZE_MAX) {
+    if [base.size, base.unpacked_size].into_iter().flatten().any(|size| size == 0 || size > SIZE_MAX) {
         return Err(Error::invalid("its size is 0, or larger than anything"));
     }
     let digests = [("blake3", &base.blake3), ("sha512", &base.sha512), ("sha256", &base.sha256)];
@@ -232,12 +232,13 @@ machine = { memory_mib = 2048, cpus = 2 }
     fn a_catalogue_is_read() {
         let catalogue = read(ONE).unwrap();
         let offer = catalogue.find("debian@12.5").unwrap();
-        assert_eq!((offer.format, offer.compression, offer.size, offer.urls.len()), (Format::Qcow2, Compression::None, 123_456, 2));
+        assert_eq!((offer.format, offer.compression, offer.size, offer.urls.len()), (Format::Qcow2, Compression::None, Some(123_456), 2));
         assert_eq!(offer.disk, "disk");
         assert_eq!(offer.machine, Some(MachineDefaults { memory_mib: 2048, cpus: 2 }));
         assert_eq!(offer.digest.to_string(), "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef");
         assert_eq!(offer.digest.to_string().parse::<Digest>().unwrap(), offer.digest);
         assert!(catalogue.find("debian@12").is_none());
+        assert_eq!(read(&ONE.replace("size = 123456\n", "")).unwrap().offers[0].size, None);
         assert_eq!(read("version = 1").unwrap().offers, []);
     }
 
@@ -248,7 +249,6 @@ machine = { memory_mib = 2048, cpus = 2 }
             ("size = 123456", "size = 123456\nsource = \"x\"", "line 13", "unknown field"),
             ("size = 123456", "size = -1", "line 12", "integer"),
             ("size = 123456", "size = 0", "line 4", "size"),
-            ("size = 123456\n", "", "line 4", "size"),
             ("name = \"debian\"", "name = \"../x\"", "line 4", "name"),
             ("version = \"12.5\"", "version = \"1 2\"", "line 4", "version"),
             ("kind = \"disk\"", "kind = \"tree\"", "line 4", "kind"),
@@ -295,7 +295,7 @@ machine = { memory_mib = 2048, cpus = 2 }
             let text: String = text.into_iter().collect();
             if let Ok(catalogue) = read(&text) {
                 for offer in &catalogue.offers {
-                    prop_assert!(crate::refs::split_base(&offer.base()).is_ok() && !offer.urls.is_empty() && offer.size > 0);
+                    prop_assert!(crate::refs::split_base(&offer.base()).is_ok() && !offer.urls.is_empty() && offer.size != Some(0));
                 }
             }
         }

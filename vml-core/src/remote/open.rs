@@ -103,6 +103,9 @@ impl<'r> OpenRemote<'r> {
     }
 
     fn is_there(&self, id: &EntryId) -> Result<bool> {
+        if !self.repository.are_there(&[*id])? {
+            return Ok(false);
+        }
         match self.repository.entry(id) {
             Ok(_) => Ok(true),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
@@ -128,7 +131,7 @@ impl<'r> OpenRemote<'r> {
         for (name, target) in tags {
             check_name("tag", name)?;
             match refs.get(RefKind::Tag, name)? {
-                Some(present) if present == *target => {}
+                Some(present) if present == *target => refs.settle(RefKind::Tag)?,
                 Some(_) => others.push(name.clone()),
                 None if self.is_there(target)? => refs.set(RefKind::Tag, name, None, Some(*target))?,
                 None => {}
@@ -212,7 +215,11 @@ impl Remote for OpenRemote<'_> {
 
     fn entries_there(&self, entries: &[EntryId]) -> Result<Vec<bool>> {
         check_count(entries, ENTRIES_MAX, "entries")?;
-        entries.iter().map(|id| self.is_there(id)).collect()
+        let there: Vec<bool> = entries.iter().map(|id| self.is_there(id)).collect::<Result<_>>()?;
+        if there.contains(&true) {
+            self.repository.settle_entries()?;
+        }
+        Ok(there)
     }
 
     fn records(&self, entries: &[EntryId]) -> Result<Vec<Vec<u8>>> {

@@ -1,7 +1,7 @@
 //! Brings entries from one repository to another: what the sink lacks, several frames at once, then the entries.
 
 use super::plan::{Job, Planner};
-use super::{Arrived, CHUNKS_MAX, Commit, Committed, ENTRIES_MAX, FrameAt, HistoryItem, Needs, NoteId, Parcel, Remote, Stowed};
+use super::{Arrived, CHUNKS_MAX, Commit, Committed, ENTRIES_MAX, FrameAt, HistoryItem, Needs, NoteId, Parcel, Placed, Remote, Stowed};
 use crate::entry::{Entry, EntryId};
 use crate::monitor::{Monitor, Task};
 use crate::refs::RefKind;
@@ -61,6 +61,7 @@ pub struct TransferPlan {
     pub known: Vec<EntryId>,
     /// Entries of the request that it has.
     pub present_count: u64,
+    present: Vec<EntryId>,
     forgotten: Vec<(EntryId, Vec<EntryId>)>,
     /// The newest first.
     history: Vec<EntryId>,
@@ -98,10 +99,30 @@ pub fn transfer(
             transferred.entries.extend(sent.map(|(_, entry)| (entry.clone(), arrived)));
         }
     }
+    place_present(source, sink, plan, &mut transferred)?;
     if request.marks {
         send_marks(source, sink, &mut transferred)?;
     }
     Ok(transferred)
+}
+
+/// Entries that the sink has and that no ref of it names: a transfer was cut before it came to point one to them.
+fn place_present(source: &dyn Remote, sink: &dyn Remote, plan: &TransferPlan, transferred: &mut Transferred) -> Result<()> {
+    if plan.present.is_empty() {
+        return Ok(());
+    }
+    let named: HashSet<EntryId> = sink.refs()?.into_iter().map(|at| at.entry).collect();
+    let unnamed: Vec<EntryId> = plan.present.iter().copied().filter(|id| !named.contains(id)).collect();
+    let mut entries = Vec::new();
+    read_entries(source, &unnamed, &mut entries)?;
+    for group in entries.chunks(GROUP_MAX) {
+        for arrived in sink.commit(&plan.commit_of(group))?.entries {
+            let sent = group.iter().find(|(id, _)| *id == arrived.id);
+            let is_placed = !matches!(arrived.placed, None | Some(Placed::Present(_)));
+            transferred.entries.extend(sent.filter(|_| is_placed).map(|(_, entry)| (entry.clone(), arrived)));
+        }
+    }
+    Ok(())
 }
 
 /// What entries continue or are relative to and the sink has.
@@ -148,6 +169,7 @@ pub fn plan_transfer(source: &dyn Remote, sink: &dyn Remote, request: &TransferR
     // What an entry that is there continues is there too: it was committed first.
     let there = there(sink, request.entries)?;
     plan.present_count = there.len() as u64;
+    plan.present = request.entries.iter().copied().filter(|id| there.contains(id)).collect();
     let wanted: Vec<EntryId> = request.entries.iter().copied().filter(|id| !there.contains(id)).collect();
     let mut items: Vec<HistoryItem> = Vec::new();
     if request.history {

@@ -107,6 +107,7 @@ impl Repository {
         for kind in RefKind::ALL {
             for (name, target) in self.refs().list(kind)? {
                 let message = match target {
+                    Ok(id) if self.is_forgotten(&id).unwrap_or(false) => format!("points to entry {}, which was forgotten", id.short()),
                     Ok(id) if !self.is_missing(ids, &id) => continue,
                     Ok(id) => format!("points to entry {}, which is missing", id.short()),
                     Err(error) => describe(&error),

@@ -4,7 +4,7 @@
 //! A listing that cannot be read ends the collection before anything is touched: what stands below it is unknown.
 
 use super::commit::{FoundIntent, Wholeness};
-use super::{NOTES_DIR, Repository, entry_of_note};
+use super::{ENTRIES_DIR, FORGOTTEN_DIR, NOTES_DIR, Repository, SAVING_DIR, entry_of_note};
 use crate::entry::{Entry, EntryId, Part};
 use crate::monitor::{Monitor, Problem, Task};
 use crate::recipe::{Cursor, Item, Piece, Recipe};
@@ -82,6 +82,8 @@ impl Repository {
             _ = collector.release();
             return Err(error);
         }
+        // What was not seen, or seen as forgotten, by the hand of a process that was killed before that was durable must not come back.
+        [ENTRIES_DIR, FORGOTTEN_DIR, SAVING_DIR].into_iter().try_for_each(|dir| self.backend.settle(dir))?;
         collected.swept = collector.sweep(&walk.marks, &mut |pack| monitor.advance(Task::Collect, 0, pack.len))?;
         for (pack, error) in &collected.swept.damaged_packs {
             monitor.problem(Problem { subject: format!("pack {pack}"), message: format!("it stays: {}", super::describe(error)) });
@@ -110,11 +112,9 @@ impl Repository {
 
     /// Notes of entries that were forgotten by a run that was cut short before it came to them.
     fn drop_orphaned_notes(&self) -> Result<()> {
-        let notes = self.backend.list(NOTES_DIR)?;
-        let there: HashSet<EntryId> = if notes.is_empty() { HashSet::new() } else { self.entry_ids()?.into_iter().collect() };
-        for listed in notes {
+        for listed in self.backend.list(NOTES_DIR)? {
             let Some(entry) = entry_of_note(&listed.name) else { continue };
-            if !there.contains(&entry) && self.is_forgotten(&entry)? {
+            if self.is_forgotten(&entry)? {
                 self.backend.delete(&format!("{NOTES_DIR}/{}", listed.name))?;
             }
         }

@@ -43,6 +43,8 @@ pub(super) struct Intent {
     generation: u64,
     /// Whether it is decided: then the entry is as good as there.
     committed: bool,
+    /// How often the entry was forgotten before that: what its writer makes sure of is no older.
+    forgotten: u64,
     /// The entry's record.
     entry: Vec<u8>,
 }
@@ -65,10 +67,14 @@ impl Repository {
     /// it must be saved anew.
     pub(crate) fn commit(&self, store: &ChunkStore, reliance: &mut Reliance, entry: &Entry, needed: &[EntryId]) -> Result<Option<EntryId>> {
         let (id, record) = entry.encode();
-        let intent = Intent { generation: store.generation()?, committed: false, entry: record };
+        let forgotten = self.times_forgotten(&id)?;
+        let mut intent = Intent { generation: store.generation()?, committed: false, forgotten, entry: record };
         let key = key_of(&id);
         let prepared = encode_record(INTENT_RECORD, &intent);
-        if self.prepare(&key, &prepared)? {
+        let twin = self.prepare(&key, &prepared)?;
+        if let Some(twin) = twin {
+            intent = twin;
+        } else {
             // Entries whose chunks were taken over are looked for only now: one that is there has been marked by whoever cannot know the intent.
             let stands = self.are_there(needed)? && store.secure(reliance)? == Security::Sound;
             if !stands {
@@ -80,16 +86,27 @@ impl Repository {
                 return Ok(None);
             }
         }
-        self.put_entry_record(&id, &intent.entry)?;
+        let is_there = self.publish_entry(&id, &intent)?;
         // The next collection does it otherwise.
         _ = self.forget_intent(&key);
-        Ok(Some(id))
+        Ok(is_there.then_some(id))
     }
 
-    /// Whether all these entries are there.
-    pub(super) fn are_there(&self, ids: &[EntryId]) -> Result<bool> {
+    /// Publishes an entry whose intent is committed; `false` when it was forgotten since the intent was prepared: what it names may be gone.
+    fn publish_entry(&self, id: &EntryId, intent: &Intent) -> Result<bool> {
+        if !self.bring_back(id, intent.forgotten)? {
+            return Ok(false);
+        }
+        self.backend.put(&format!("{ENTRIES_DIR}/{id}"), &intent.entry)?;
+        // Whoever forgot it in between may not have seen it; then it stays forgotten.
+        Ok(!self.is_forgotten(id)?)
+    }
+
+    /// Whether all these entries are there, and none is forgotten.
+    pub(crate) fn are_there(&self, ids: &[EntryId]) -> Result<bool> {
         for id in ids {
             match self.backend.len(&format!("{ENTRIES_DIR}/{id}")) {
+                Ok(_) if self.is_forgotten(id)? => return Ok(false),
                 Ok(_) => {}
                 Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
                 Err(error) => return Err(error),
@@ -98,19 +115,19 @@ impl Repository {
         Ok(true)
     }
 
-    /// Makes `prepared` the intent; `false` when the same entry is committed already.
-    fn prepare(&self, key: &str, prepared: &[u8]) -> Result<bool> {
+    /// Makes `prepared` the intent; gives the one that is there when the same entry is committed already.
+    fn prepare(&self, key: &str, prepared: &[u8]) -> Result<Option<Intent>> {
         for _ in 0..TRIES {
             if self.backend.swap(key, None, Some(prepared))? {
-                return Ok(true);
+                return Ok(None);
             }
             // The very same entry, to the millisecond: of a twin, or left by a writer that died.
             let Some((bytes, intent)) = self.read_intent(key)? else { continue };
-            if intent.is_some_and(|intent| intent.committed) {
-                return Ok(false);
+            if let Some(intent) = intent.filter(|intent| intent.committed) {
+                return Ok(Some(intent));
             }
             if bytes == prepared || self.backend.swap(key, Some(&bytes), Some(prepared))? {
-                return Ok(true);
+                return Ok(None);
             }
         }
         Err(Error::new(ErrorKind::Locked, format!("{key} is changed by others all the time")))
@@ -178,7 +195,8 @@ impl Repository {
             decided = self.backend.swap(&found.key, Some(&found.bytes), Some(&committed))?;
         }
         if decided {
-            self.put_entry_record(&found.id, &found.intent.entry)?;
+            // One that was forgotten meanwhile stays so.
+            self.publish_entry(&found.id, &found.intent)?;
             self.forget_intent(&found.key)?;
         }
         Ok(())

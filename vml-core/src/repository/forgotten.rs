@@ -1,4 +1,8 @@
-//! What stays of an entry that was forgotten: which entries it continued, so that the chain it stood in still leads on.
+//! What stays of an entry that was forgotten: which entries it continued, so that the chain it stood in still leads on, and that it was forgotten.
+//!
+//! The record wins over the entry: one that was forgotten and whose file is there all the same is not there for anybody. So whoever is late, a publisher that
+//! slept before his last step, or an intent that a loss of power brought back, cannot bring back an entry whose chunks were collected since. Bringing it back is a
+//! step of its own: a commit notes how often the entry was forgotten before it makes sure of its chunks, and may undo that often and no oftener.
 
 use super::{ENTRIES_DIR, RECORD_MAX_LEN, Repository};
 use crate::entry::{Entry, EntryId};
@@ -17,6 +21,17 @@ pub const FORGOTTEN_RECORD: RecordKind = RecordKind { number: 8, version: 1, nam
 pub(super) struct Forgotten {
     /// The nearest entries before it that were there when it was forgotten.
     pub(super) parents: Vec<EntryId>,
+    /// How often it was forgotten.
+    times: u64,
+    /// After how many of these it came back. If that is fewer, it is forgotten now.
+    returned: u64,
+}
+
+/// Times that the same record is met; each time somebody else has just changed it.
+const TRIES: usize = 100;
+
+fn key_of(id: &EntryId) -> String {
+    format!("{FORGOTTEN_DIR}/{id}")
 }
 
 impl Repository {
@@ -52,7 +67,7 @@ impl Repository {
     /// # Errors
     /// What the backend says.
     pub fn is_forgotten(&self, id: &EntryId) -> Result<bool> {
-        Ok(self.forgotten(id)?.is_some())
+        Ok(self.forgotten(id)?.is_some_and(|record| record.returned < record.times))
     }
 
     /// What an entry that was forgotten continued; `None` for one that was not.
@@ -65,20 +80,68 @@ impl Repository {
         if self.are_there(&[*id])? || self.is_forgotten(id)? {
             return Ok(());
         }
-        self.put_forgotten(id, &Forgotten { parents: parents.to_vec() })
+        self.put_forgotten(id, parents)
     }
 
     pub(super) fn forgotten(&self, id: &EntryId) -> Result<Option<Forgotten>> {
-        match self.backend.read(&format!("{FORGOTTEN_DIR}/{id}"), RECORD_MAX_LEN) {
+        match self.backend.read(&key_of(id), RECORD_MAX_LEN) {
             Ok(bytes) => decode_record(FORGOTTEN_RECORD, &bytes).map(Some),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
     }
 
+    /// The record as it is, with its bytes; bytes that cannot be understood have none.
+    fn read_forgotten(&self, id: &EntryId) -> Result<Option<(Vec<u8>, Option<Forgotten>)>> {
+        // In one piece, because it is swapped.
+        match self.backend.map(&key_of(id)) {
+            Ok(mapped) => Ok(Some((mapped.as_ref().to_vec(), decode_record(FORGOTTEN_RECORD, mapped.as_ref()).ok()))),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Notes that an entry is forgotten; durable before the entry goes.
-    pub(super) fn put_forgotten(&self, id: &EntryId, record: &Forgotten) -> Result<()> {
-        self.backend.put(&format!("{FORGOTTEN_DIR}/{id}"), &encode_record(FORGOTTEN_RECORD, record)).map(|_| ())
+    pub(super) fn put_forgotten(&self, id: &EntryId, parents: &[EntryId]) -> Result<()> {
+        for _ in 0..TRIES {
+            let old = self.read_forgotten(id)?;
+            let (times, returned) = match &old {
+                Some((_, Some(record))) if record.returned < record.times => {
+                    // Whoever noted it may have been killed before it was durable.
+                    return self.backend.settle(FORGOTTEN_DIR);
+                }
+                Some((_, Some(record))) => (record.times + 1, record.returned),
+                _ => (1, 0),
+            };
+            let new = encode_record(FORGOTTEN_RECORD, &Forgotten { parents: parents.to_vec(), times, returned });
+            if self.backend.swap(&key_of(id), old.as_ref().map(|(bytes, _)| &bytes[..]), Some(&new))? {
+                return Ok(());
+            }
+        }
+        Err(Error::new(ErrorKind::Locked, format!("{} is changed by others all the time", key_of(id))))
+    }
+
+    /// How often an entry was forgotten.
+    pub(super) fn times_forgotten(&self, id: &EntryId) -> Result<u64> {
+        Ok(self.forgotten(id)?.map_or(0, |record| record.times))
+    }
+
+    /// Undoes that an entry was forgotten, if that was so often when `times` were counted; tells whether it is not forgotten now.
+    pub(super) fn bring_back(&self, id: &EntryId, times: u64) -> Result<bool> {
+        for _ in 0..TRIES {
+            let Some((bytes, Some(record))) = self.read_forgotten(id)? else { return Ok(true) };
+            if record.times > times {
+                return Ok(record.returned == record.times);
+            }
+            if record.returned == record.times {
+                return Ok(true);
+            }
+            let new = encode_record(FORGOTTEN_RECORD, &Forgotten { returned: record.times, ..record });
+            if self.backend.swap(&key_of(id), Some(&bytes), Some(&new))? {
+                return Ok(true);
+            }
+        }
+        Err(Error::new(ErrorKind::Locked, format!("{} is changed by others all the time", key_of(id))))
     }
 
     /// Deletes an entry's record. What it named stays until a collection.

@@ -8,7 +8,7 @@
 //! entries/ENTRY              one record each, named by its hash                  immutable, written last
 //! notes/ENTRY-NOTE           remarks on entries                                  immutable
 //! refs/{areas,tags,bases}/   named pointers to entries                           compare-and-swap
-//! forgotten/ENTRY            what an entry that was forgotten continued          immutable
+//! forgotten/ENTRY            what an entry that was forgotten continued          compare-and-swap
 //! saving/ENTRY  leases/  gc/ what writers and collections agree by               compare-and-swap
 //! ```
 //! Opening reads the configuration only; the store, with its index, is opened when chunks are first needed, so listing
@@ -38,8 +38,8 @@ pub use vml_chunk::gc::PackUse;
 
 use crate::entry::{Entry, EntryId, NOTE_RECORD, Note};
 use crate::monitor::Monitor;
-use crate::refs::Refs;
-use std::collections::HashMap;
+use crate::refs::{ENTRIES_DIR, Refs};
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, OnceLock};
 use vml_chunk::codec::{decode_record, encode_record};
 use vml_chunk::{Backend, ChunkStore, Error, ErrorKind, OpenReport, PutOutcome, Result, StoreOptions};
@@ -52,7 +52,6 @@ const RECORD_MAX_LEN: u64 = 16 << 20;
 /// Records that are read together.
 const ENTRIES_AT_ONCE: usize = 64;
 const CONFIG_KEY: &str = "config";
-const ENTRIES_DIR: &str = "entries";
 const NOTES_DIR: &str = "notes";
 
 /// How a repository is used by this process; nothing of it is stored.
@@ -176,17 +175,24 @@ impl Repository {
         self.backend.prefetch_dir(ENTRIES_DIR);
     }
 
-    /// The ids of all entries, in no order.
+    /// The ids of all entries, in no order. One that was forgotten is none, even if its file is there.
     ///
     /// # Errors
     /// What the backend says.
     pub fn entry_ids(&self) -> Result<Vec<EntryId>> {
-        Ok(self.backend.list(ENTRIES_DIR)?.into_iter().filter_map(|listed| listed.name.parse().ok()).collect())
+        let ids_in = |dir: &str| -> Result<Vec<EntryId>> {
+            Ok(self.backend.list(dir)?.into_iter().filter_map(|listed| listed.name.parse().ok()).collect())
+        };
+        let mut ids = ids_in(ENTRIES_DIR)?;
+        let forgotten: HashSet<EntryId> = ids_in(FORGOTTEN_DIR)?.into_iter().collect();
+        // A record that cannot be read says nothing.
+        ids.retain(|id| !forgotten.contains(id) || !self.is_forgotten(id).unwrap_or(false));
+        Ok(ids)
     }
 
-    /// Writes an entry's record; everything it names is durable already.
-    fn put_entry_record(&self, id: &EntryId, record: &[u8]) -> Result<()> {
-        self.backend.put(&format!("{ENTRIES_DIR}/{id}"), record).map(|_| ())
+    /// Makes entries durable that others published: whoever did may have been killed before he came to do it. Before anybody is told that one is there.
+    pub(crate) fn settle_entries(&self) -> Result<()> {
+        self.backend.settle(ENTRIES_DIR)
     }
 
     /// Adds a note to an entry.

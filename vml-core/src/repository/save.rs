@@ -163,6 +163,11 @@ impl Repository {
         check_parts(request)?;
         let store = self.store(monitor)?;
         let read = |id: EntryId, consequence: &str| match self.entry(&id) {
+            // Its chunks may be gone.
+            Ok(_) if self.is_forgotten(&id).unwrap_or(false) => {
+                monitor.notice(&format!("{consequence}: it was forgotten"));
+                None
+            }
             Ok(entry) => Some((id, entry)),
             Err(error) => {
                 monitor.notice(&format!("{consequence}: {error}"));

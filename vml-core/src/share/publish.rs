@@ -58,11 +58,7 @@ pub(crate) fn publish(
     // An entry that another one of them continues needs no ref of its own.
     let continued: HashSet<EntryId> = arrival.entries.iter().flat_map(|(_, entry)| entry.parents.iter().copied()).collect();
     for (id, entry) in arrival.entries {
-        let new = match repository.entry(&id) {
-            Ok(_) => false,
-            Err(error) if error.kind() == ErrorKind::NotFound => true,
-            Err(error) => return Err(error),
-        };
+        let new = !repository.are_there(&[id])? || !is_readable(repository, &id)?;
         // One that came without a trusted signature may come again with one; one that was saved here stays ours.
         let is_told = |told: &Provenance| arrival.origin.is_told_by(told);
         if new || provenance(repository, &id)?.is_some_and(|told| !is_told(&told)) {
@@ -72,6 +68,8 @@ pub(crate) fn publish(
         }
         if new {
             commit(&entry)?;
+        } else {
+            repository.settle_entries()?;
         }
         received.push(ReceivedEntry { id, entry, new, placed: None });
     }
@@ -79,6 +77,15 @@ pub(crate) fn publish(
         got.placed = Some(place(repository, &got.id, &got.entry, arrival.lineage)?);
     }
     Ok(received)
+}
+
+/// `false` when it has gone since.
+fn is_readable(repository: &Repository, id: &EntryId) -> Result<bool> {
+    match repository.entry(id) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// Points a ref to an entry: its area or base where that is free or what the entry continues, else a tag.
@@ -92,13 +99,17 @@ fn place(repository: &Repository, id: &EntryId, entry: &Entry, lineage: &[EntryI
             refs.set(kind, &name, None, Some(*id))?;
             return Ok(Placed::Made(name));
         }
-        Some(present) if present == *id => return Ok(Placed::Present(name)),
+        Some(present) if present == *id => {
+            refs.settle(kind)?;
+            return Ok(Placed::Present(name));
+        }
         Some(present) if kind == RefKind::Area => {
             if ancestors(repository, id).contains(&present) || lineage.contains(&present) && !lineage.contains(id) {
                 refs.set(kind, &name, Some(present), Some(*id))?;
                 return Ok(Placed::Advanced(name));
             }
             if ancestors(repository, &present).contains(id) {
+                refs.settle(kind)?;
                 return Ok(Placed::Present(name));
             }
         }
@@ -108,7 +119,7 @@ fn place(repository: &Repository, id: &EntryId, entry: &Entry, lineage: &[EntryI
     stem.truncate(60);
     let tag = format!("{stem}-received-{}", id.short());
     match refs.get(RefKind::Tag, &tag)? {
-        Some(target) if target == *id => {}
+        Some(target) if target == *id => refs.settle(RefKind::Tag)?,
         other => refs.set(RefKind::Tag, &tag, other, Some(*id))?,
     }
     Ok(Placed::Tagged(tag))

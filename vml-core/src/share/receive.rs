@@ -63,6 +63,7 @@ pub fn receive(repository: &Repository, reader: &mut dyn Read, options: &Receive
     check_policy(announced.as_ref(), options)?;
     let store = repository.store(monitor)?;
     check_needs(repository, store, &preface)?;
+    let generation = store.generation()?;
     let writer = store.writer()?;
     let mut chunks_count = 0;
     let stored = store_frames(&writer, &mut sections, &mut section, &mut chunks_count, monitor);
@@ -79,12 +80,15 @@ pub fn receive(repository: &Repository, reader: &mut dyn Read, options: &Receive
         return Err(Error::corrupt("the share file is not signed by the key that it names"));
     }
     let known_as = check_policy(signer.as_ref(), options)?;
-    check_whole(store, &preface)?;
+    check_whole(store, &preface).or_else(|error| {
+        // Collections that began since do not know of the file: it is not the file that lacks something.
+        let is_lack = matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Corrupt);
+        if is_lack && store.generation()? != generation { Err(taken_away().because(error)) } else { Err(error) }
+    })?;
     let needed = relied_on(repository, &preface)?;
     let mut commit = |entry: &Entry| {
         let committed = repository.commit(store, &mut reliance, entry, &needed)?;
-        let taken = "a collection took away what the share file relies on: receive it again";
-        committed.map(|_| ()).ok_or_else(|| Error::new(ErrorKind::Locked, taken))
+        committed.map(|_| ()).ok_or_else(taken_away)
     };
     let origin = Origin::File { author: &preface.head.author, signer: signer.as_ref(), known_as: known_as.as_deref() };
     let arrival = Arrival { entries: preface.entries, lineage: &preface.head.lineage, origin, time_ms: options.time_ms };
@@ -98,6 +102,10 @@ pub fn receive(repository: &Repository, reader: &mut dyn Read, options: &Receive
         new_chunks_count: stats.new_chunks,
         stored_bytes: stats.stored_bytes,
     })
+}
+
+fn taken_away() -> Error {
+    Error::new(ErrorKind::Locked, "a collection took away what the share file relies on: receive it again")
 }
 
 fn check_policy(signer: Option<&PublicKey>, options: &ReceiveOptions<'_>) -> Result<Option<String>> {
@@ -115,7 +123,8 @@ fn check_policy(signer: Option<&PublicKey>, options: &ReceiveOptions<'_>) -> Res
 fn check_needs(repository: &Repository, store: &ChunkStore, preface: &Preface) -> Result<()> {
     for need in &preface.head.needs {
         match repository.entry(&need.entry) {
-            Ok(_) => continue,
+            Ok(_) if repository.are_there(&[need.entry])? => continue,
+            Ok(_) => {}
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }

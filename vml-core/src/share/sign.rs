@@ -172,7 +172,7 @@ pub fn verify_in(namespace: &str, what: &str, statement: &[u8], armoured: &[u8])
     if signature.namespace() != namespace {
         return Err(bad("was made for something else"));
     }
-    let data = SshSig::signed_data(NAMESPACE, signature.hash_alg(), statement).map_err(|error| bad("cannot be read").because(error))?;
+    let data = SshSig::signed_data(namespace, signature.hash_alg(), statement).map_err(|error| bad("cannot be read").because(error))?;
     let bytes: &[u8; 64] = signature.signature_bytes().try_into().map_err(|_| bad("has an impossible length"))?;
     if signature.signature().algorithm() != Algorithm::Ed25519 {
         return Err(bad("is not by an ed25519 key"));

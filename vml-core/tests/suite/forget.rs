@@ -1,11 +1,15 @@
 //! Forgetting: chains lead on, refs move, tags and bases hold what they name, and a run that is cut short can be done again.
 
-use crate::support::{OPTIONS, assert_whole, build_new, copy_of, init, memory, open, request, save, subdir, temp};
+use crate::support::{
+    OPTIONS, assert_equal, assert_whole, build_new, copy_of, init, memory, open, problems_of_check, request, save, subdir, temp, try_save,
+};
+use std::fs;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use vml_core::entry::{BaseRef, EntryKind, Note};
 use vml_core::monitor::NoMonitor;
 use vml_core::refs::RefKind;
-use vml_core::repository::SaveRequest;
+use vml_core::repository::{CollectOptions, SaveRequest};
 use vml_core::tree::Exclude;
 use vml_core::{Backend, EntryId, ErrorKind, Repository};
 use vml_testkit::faulty::{Effect, FaultyBackend, Repeat};
@@ -111,4 +115,63 @@ fn cut_short_at_any_operation_it_leaves_an_entry_or_none_and_can_be_done_again()
             assert_whole(&files);
         }
     }
+}
+
+/// A save that sleeps just before one of its last steps, while a collection publishes its entry for it, somebody forgets that, and collections take its chunks.
+#[test]
+fn an_entry_that_was_forgotten_is_not_brought_back_by_who_publishes_late() {
+    for (name, dir) in [("map", "forgotten/"), ("publish", "entries/")] {
+        let dir_of_test = temp();
+        let tree = subdir(&dir_of_test, "tree");
+        fs::write(tree.join("file"), vml_testkit::noise::incompressible(1, 100_000)).unwrap();
+        let files = memory();
+        init(&files);
+        let (other, slept) = (Arc::clone(&files), AtomicBool::new(false));
+        let sleepy = FaultyBackend::observed(Arc::clone(&files), move |operation| {
+            let is_last_step = operation.name == name && operation.key.starts_with(dir) && !other.list("saving").unwrap().is_empty();
+            if !is_last_step || slept.swap(true, Ordering::Relaxed) {
+                return;
+            }
+            let collect = || open(&other).collect(CollectOptions::default(), &NoMonitor).unwrap();
+            collect();
+            let ids = open(&other).entry_ids().unwrap();
+            assert_eq!(ids.len(), 1, "the collection published it");
+            open(&other).forget(&ids, true, &NoMonitor).unwrap();
+            assert!(collect().swept.deleted_packs_count > 0, "its chunks are gone");
+        });
+        let repository = Repository::open(Arc::new(sleepy.clone()), OPTIONS).unwrap();
+        let saved = try_save(&repository, "work", &tree, &NoMonitor).unwrap();
+        assert!(
+            sleepy.operations().iter().filter(|operation| operation.name == "publish" && operation.key.starts_with("data/")).count() >= 2
+        );
+        assert_equal(&tree, build_new(&open(&files), &saved.id).path());
+        assert_whole(&files);
+        assert_eq!(open(&files).resolve("work@latest").unwrap(), saved.id);
+    }
+}
+
+#[test]
+fn a_file_of_a_forgotten_entry_that_comes_back_is_no_entry() {
+    let dir = temp();
+    let tree = subdir(&dir, "tree");
+    fs::write(tree.join("file"), vml_testkit::noise::incompressible(1, 100_000)).unwrap();
+    let files = memory();
+    let repository = init(&files);
+    let id = save(&repository, "work", &tree).id;
+    let key = format!("entries/{id}");
+    let record = files.read(&key, 1 << 20).unwrap();
+    repository.forget(&[id], false, &NoMonitor).unwrap();
+    // As a loss of power can bring it back.
+    files.put(&key, &record).unwrap();
+    open(&files).collect(CollectOptions::default(), &NoMonitor).unwrap();
+    assert!(files.list("data").unwrap().is_empty(), "nothing is owed to it");
+    assert_eq!(open(&files).entry_ids().unwrap(), []);
+    assert!(open(&files).resolve(&id.to_string()).is_err());
+    assert_whole(&files);
+    // A ref to it is told of, and does not keep anybody from saving.
+    open(&files).refs().set(RefKind::Area, "work", None, Some(id)).unwrap();
+    assert_eq!(problems_of_check(&open(&files), false).len(), 1);
+    let again = save(&open(&files), "work", &tree).id;
+    assert_equal(&tree, build_new(&open(&files), &again).path());
+    assert_whole(&files);
 }

@@ -358,3 +358,20 @@ fn a_repository_that_demands_signatures_takes_from_trusted_remotes_only() {
     assert_eq!((error.kind(), to.entry_ids().unwrap().len()), (ErrorKind::PermissionDenied, 0));
     assert_eq!(bring(&end(&scene.repository), &end(&to), &request, &NoMonitor).unwrap().entries.len(), 3);
 }
+
+/// A push that was cut when its entries were there and no ref pointed to them.
+#[test]
+fn a_push_that_was_cut_before_its_last_step_points_the_area_when_it_is_done_again() {
+    let scene = scene();
+    let backend = memory();
+    let to = init(&backend);
+    let latest = scene.entries[1];
+    send(&scene.repository, &to, &[latest]).unwrap();
+    to.refs().set(RefKind::Area, "work", Some(latest), None).unwrap();
+    let again = send(&scene.repository, &to, &[latest]).unwrap();
+    assert_eq!(again.entries.len(), 1);
+    assert_eq!((again.entries[0].1.new, again.entries[0].1.placed.clone()), (false, Some(Placed::Made("work".to_owned()))));
+    assert_eq!(to.refs().get(RefKind::Area, "work").unwrap(), Some(latest));
+    // What an entry at the head continues is in its place.
+    assert_eq!(send(&scene.repository, &to, &scene.entries[..1]).unwrap(), Transferred { present_count: 1, ..Transferred::default() });
+}

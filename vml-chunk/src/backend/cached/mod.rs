@@ -27,6 +27,8 @@ const PIECES_AT_ONCE: usize = 4;
 /// Longest file that is also kept in memory, and all of them together.
 const SMALL: usize = 256 << 10;
 const SMALL_ALL: usize = 16 << 20;
+/// Copies that are kept open.
+const OPEN_MAX: usize = 256;
 /// Most files that are got because they may be needed.
 const PREFETCHED: usize = 4096;
 /// A file longer than this part of the folder's limit is not kept.
@@ -184,7 +186,13 @@ impl CachedBackend {
         }
         let kept = kept.map(Arc::new);
         if let Some(kept) = &kept {
-            self.state.known().open.insert(key.to_owned(), Arc::clone(kept));
+            let mut known = self.state.known();
+            if known.open.len() >= OPEN_MAX
+                && let Some(other) = known.open.keys().next().cloned()
+            {
+                known.open.remove(&other);
+            }
+            known.open.insert(key.to_owned(), Arc::clone(kept));
         }
         Ok(kept)
     }

@@ -1,8 +1,8 @@
 //! Forgets entries: by policy or by name. What they hold goes with the next collection, if nothing else needs it.
 //!
 //! ```text
-//! what it continued is noted ──► refs move or go ──► its record goes ──► its notes go
-//! forgotten/ENTRY                refs/areas, tags    entries/ENTRY       notes/ENTRY-*
+//! refs move or go ──► what it continued is noted ──► its record goes ──► its notes go
+//! refs/areas, tags    forgotten/ENTRY                entries/ENTRY       notes/ENTRY-*
 //! ```
 //! Each step is durable before the next, so a run that is cut short leaves an entry that is there or one that is forgotten, and doing it
 //! again ends it. Entries after a forgotten one still name it as their parent; `AREA@~1` and the log go on to the nearest that is left.
@@ -11,7 +11,6 @@ mod policy;
 
 pub use policy::{Calendar, Candidate, Decision, KeepPolicy, LocalTime, Reason, Within, decide};
 
-use super::forgotten::Forgotten;
 use super::{NOTES_DIR, Repository, describe, entry_of_note};
 use crate::entry::{EntryId, EntryKind};
 use crate::monitor::{Monitor, Problem};
@@ -126,12 +125,15 @@ impl Repository {
         for id in ids {
             known.may_go(id, &going, force)?;
         }
-        for id in ids {
-            self.put_forgotten(id, &Forgotten { parents: self.nearest_left(id, &known, &going)? })?;
-        }
         self.move_refs(&going, &known)?;
+        // From here on it is forgotten, whatever becomes of its file.
+        for id in ids {
+            self.put_forgotten(id, &self.nearest_left(id, &known, &going)?)?;
+        }
         for id in ids {
             self.delete_entry(id)?;
+            // Somebody may have brought it back before it was deleted.
+            self.put_forgotten(id, &self.nearest_left(id, &known, &going)?)?;
         }
         // Somebody may have given a tag, which is not kept from pointing anywhere, since the refs were looked at.
         self.move_refs(&going, &known)?;
@@ -228,6 +230,8 @@ impl Repository {
                 };
                 refs.set(kind, &name, Some(target), new)?;
             }
+            // One that is gone must not come back to an entry that is forgotten.
+            refs.settle(kind)?;
         }
         Ok(())
     }
