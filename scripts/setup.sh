@@ -11,6 +11,9 @@ missing() { ! command -v "$1" >/dev/null; }
 pkg-config --exists openssl 2>/dev/null || need+=(libssl-dev)
 if [[ ${1:-build} == test ]]; then
   ! missing rsync || need+=(rsync)
+  # For the service's TLS.
+  ! missing curl || need+=(curl)
+  ! missing openssl || need+=(openssl)
   ! missing setfacl || need+=(acl)
   ! missing setfattr || need+=(attr)
   ! missing setcap || need+=(libcap2-bin)

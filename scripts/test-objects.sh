@@ -40,7 +40,9 @@ EOF
 }
 
 moto=$(port)
-"$venv/bin/moto_server" -H 127.0.0.1 -p "$moto" >"$work/moto.log" 2>&1 &
+printf '#!/bin/sh\nexec "%s/bin/python" "%s/scripts/serve-moto.py" "$@"\n' "$venv" "$PWD" >"$work/moto"
+chmod +x "$work/moto"
+"$work/moto" -p "$moto" >"$work/moto.log" 2>&1 &
 pids+=($!)
 careless=$(port)
 export MINIO_ROOT_USER=testing-key MINIO_ROOT_PASSWORD=testing-secret
@@ -55,5 +57,5 @@ boto3.client("s3", endpoint_url="http://127.0.0.1:" + sys.argv[1], region_name="
              aws_secret_access_key="testing-secret").create_bucket(Bucket="bucket")
 EOF
 
-export VML_TEST_S3=http://127.0.0.1:$moto VML_TEST_S3_CARELESS=http://127.0.0.1:$careless VML_TEST_MOTO=$venv/bin/moto_server
+export VML_TEST_S3=http://127.0.0.1:$moto VML_TEST_S3_CARELESS=http://127.0.0.1:$careless VML_TEST_MOTO=$work/moto
 cargo test -p vml-chunk -p vml-cli --test suite -- --ignored served:: objects::

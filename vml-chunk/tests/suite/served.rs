@@ -38,7 +38,7 @@ fn a_served_store_conforms() {
 #[ignore = "needs a server, see scripts/test-objects.sh"]
 fn a_served_store_takes_a_long_file_in_parts_and_lists_in_pages() {
     let bytes = vml_testkit::noise::incompressible(7, 40 << 20);
-    // The probe finds that moto decides no races between copies; one after another it keeps their condition.
+    // Both ways of long files, whatever the probe finds.
     for copy_if_absent in [true, false] {
         let backend = open(&server(), "bucket", &[]).with_abilities(Abilities { copy_if_absent }).unwrap();
         a_long_file(&backend, &bytes);

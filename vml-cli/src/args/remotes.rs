@@ -44,12 +44,18 @@ pub struct RemoteAddArgs {
 }
 
 #[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+Example:
+  vml remote show origin")]
 pub struct RemoteShowArgs {
     /// The remote [default: origin, or the only one]
     pub name: Option<String>,
 }
 
 #[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+Example:
+  vml remote rm backup")]
 pub struct RemoteRmArgs {
     /// The remote
     pub name: String,

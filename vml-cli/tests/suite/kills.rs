@@ -79,7 +79,8 @@ fn processes_of_all_kinds_killed_beside_each_other_lose_nothing() {
     for area in ["one", "two", "three"] {
         let ran = host.run(["save", area, "-m", "at last"]);
         assert_eq!(ran.code, 0, "{}", ran.err);
-        host.assert_builds(&format!("{area}@latest"), &host.path(area));
+        // A collection that was killed leaves packs on its list, which are indexed again after a merge.
+        host.assert_still_builds(&format!("{area}@latest"), &host.path(area));
     }
     assert_eq!(host.run(["gc"]).code, 0);
     host.assert_whole();

@@ -140,8 +140,8 @@ pub fn connect(place: &ObjectPlace, options: &[(String, String)]) -> Result<Obje
 
 /// About ten seconds in all for a store that refuses connections; a minute for one that says it is busy.
 fn retry() -> RetryConfig {
-    let backoff = BackoffConfig { init_backoff: Duration::from_millis(100), max_backoff: Duration::from_secs(10), base: 2.0 };
-    RetryConfig { backoff, max_retries: 6, retry_timeout: Duration::from_secs(60) }
+    let backoff = BackoffConfig { init_backoff: Duration::from_millis(400), max_backoff: Duration::from_secs(10), base: 2.0 };
+    RetryConfig { backoff, max_retries: 8, retry_timeout: Duration::from_secs(60) }
 }
 
 fn client() -> ClientOptions {
