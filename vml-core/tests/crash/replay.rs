@@ -2,10 +2,9 @@
 
 use crate::ledger::Ledger;
 use crate::sound::{Job, Kind};
-use rayon::prelude::*;
 use std::collections::HashMap;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use vml_chunk::ChunkId;
 use vml_core::EntryId;
 use vml_testkit::crash::{Image, Op, Survivors, Tally};
@@ -55,7 +54,21 @@ pub fn local(name: &str, base: &Image, log: &[Op], from: usize, ledger: &Ledger,
 
 /// The first failure, if there is one.
 pub fn failure(jobs: &[Job], known: &HashMap<EntryId, ChunkId>) -> Option<String> {
-    jobs.par_iter().find_map_any(|job| job.sound(known).err())
+    // Threads of our own: a pool's would take up another state while they wait for a pool of the repository's, and another in that, without end.
+    let (next, found) = (AtomicUsize::new(0), Mutex::new(None));
+    let work = || {
+        while let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
+            if let Err(failure) = job.sound(known) {
+                found.lock().unwrap().get_or_insert(failure);
+                next.store(jobs.len(), Ordering::Relaxed);
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(jobs.len());
+        (0..threads).for_each(|_| _ = scope.spawn(work));
+    });
+    found.into_inner().unwrap()
 }
 
 #[track_caller]
