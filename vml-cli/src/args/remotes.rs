@@ -27,7 +27,7 @@ Examples:
 pub struct RemoteAddArgs {
     /// A name for it; origin is used where no other is named
     pub name: String,
-    /// A directory, http://HOST, https://HOST, ssh://[USER@]HOST[:PORT]/PATH or s3://BUCKET/PREFIX
+    /// A directory, http://HOST, https://HOST, ssh://USER@HOST:PORT/PATH or s3://BUCKET/PREFIX
     pub url: String,
     /// A file with the token that the service gave, - for standard input
     #[arg(long, value_name = "FILE")]
@@ -122,7 +122,7 @@ Examples:
   vml clone https://vml.example.org
   vml --repo /srv/vml clone ssh://eva@desk.example.org/srv/vml")]
 pub struct CloneArgs {
-    /// A directory, http://HOST, https://HOST, ssh://[USER@]HOST[:PORT]/PATH or s3://BUCKET/PREFIX
+    /// A directory, http://HOST, https://HOST, ssh://USER@HOST:PORT/PATH or s3://BUCKET/PREFIX
     pub url: String,
     /// A file with the token that the service gave, - for standard input
     #[arg(long, value_name = "FILE")]

@@ -5,7 +5,7 @@
 //!    └────── go there ────► Agents: one a way, straight or by a proxy ──► Response: a status, headers, a body to read
 //! ```
 //! [`Network::send`] takes the ways in their order until one leads to an answer; an answer with an error's status is one. Whoever wants to
-//! choose asks [`Network::hops`] and uses [`Network::send_by`], as [`download`] does, which gets a file of known digest from whoever has it.
+//! choose asks [`Network::hops`] and uses [`Network::send_by`], as [`download()`] does, which gets a file of known digest from whoever has it.
 
 mod agent;
 mod download;

@@ -316,7 +316,7 @@ fn profiles_are_read() {
     assert_eq!(host.ok(["init", "--repo", "s3://bucket"]), "made a repository in s3://bucket\n");
     make_guest(&host.path("guest"));
     host.ok(["area", "add", "work", "--tree", "guest", "--repo", "s3://bucket"]);
-    host.ok(["save", "work", "--repo", "s3://bucket"]);
+    host.ok(["save", "work", "-m", "first", "--repo", "s3://bucket"]);
     host.ok(["build", "work@latest", "built", "--repo", "s3://bucket"]);
     assert_equal(&host.path("guest"), &host.path("built"));
     assert!(host.path("user/.cache/vml/copies").is_dir(), "the cache is in the user's cache folder");

@@ -129,12 +129,12 @@ impl Probe {
         let options = PutOptions { mode, attributes, ..PutOptions::default() };
         match self.store.put_opts(path, PutPayload::from(body.as_bytes().to_vec()), options).await {
             Ok(_) => Ok(Answer::Done),
-            Err(
-                StoreError::AlreadyExists { .. }
-                | StoreError::Precondition { .. }
-                | StoreError::NotModified { .. }
-                | StoreError::NotFound { .. },
-            ) => Ok(Answer::Refused),
+            Err(StoreError::AlreadyExists { .. } | StoreError::Precondition { .. } | StoreError::NotModified { .. }) => Ok(Answer::Refused),
+            Err(error @ StoreError::NotFound { .. }) => match self.explain(&error) {
+                told if told.kind() == ErrorKind::NotFound => Ok(Answer::Refused),
+                // The bucket itself is not there.
+                told => Err(told),
+            },
             Err(StoreError::NotImplemented { .. } | StoreError::NotSupported { .. }) => Err(self.refuse("it has no conditional requests")),
             Err(error) => Err(self.explain(&error)),
         }
