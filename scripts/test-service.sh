@@ -52,7 +52,9 @@ done
 url=$(sed -n 's/.* at //p' "$work/serving")
 
 # One seed, so that a failure can be seen again.
-cd scripts/schemathesis
+# In a copy, because it keeps what it found beside its settings.
+cp -r scripts/schemathesis "$work/"
+cd "$work/schemathesis"
 SCHEMATHESIS_HOOKS=hooks PYTHONPATH=. PYTHONDONTWRITEBYTECODE=1 timeout 240 "$venv/bin/schemathesis" run "$root/docs/openapi.yaml" --url "$url" \
   --header "Authorization: Bearer $token" --phases examples,coverage,fuzzing --max-examples "${EXAMPLES:-20}" --seed 1 --request-timeout 20 \
   --suppress-health-check all --generation-database none
