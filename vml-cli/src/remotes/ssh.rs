@@ -197,6 +197,8 @@ impl Transport for Session {
         let count = loop {
             match self.stream.read(self.buffers.input_append_buf()) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // It ended before it had read what was sent.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => break 0,
                 other => break other?,
             }
         };
