@@ -289,6 +289,10 @@ impl Backend for CachedBackend {
         }
     }
 
+    fn settle(&self, dir: &str) -> Result<()> {
+        self.inner.settle(dir)
+    }
+
     fn sweep(&self) -> Result<usize> {
         self.inner.sweep()
     }
