@@ -3,10 +3,11 @@
 use super::share::{find_secrets, refuse_secrets};
 use super::{Context, Outcome, receive, remote};
 use crate::args::{CloneArgs, LineArgs, PullArgs, PushArgs};
+use crate::net::Limit;
 use crate::output::{human, json};
 use crate::progress::Progress;
+use crate::remotes::Opened;
 use crate::remotes::list::{self, Entry};
-use crate::remotes::{Limit, Opened};
 use crate::settings;
 use anyhow::{Context as _, Result, bail};
 use serde_json::json;
@@ -33,7 +34,7 @@ pub fn push(context: &Context, args: &PushArgs) -> Result<Outcome> {
                 return Ok(());
             }
             let ids: Vec<EntryId> = plan.entries.iter().map(|(id, _)| *id).collect();
-            let found = find_secrets(&repository, &ids, &plan.known, &progress)?;
+            let found = find_secrets(&repository, &ids, &plan.known_at(there)?, &progress)?;
             refuse_secrets(context, &found, args.allow_secrets, args.with_memory, false)
         };
         crossing.run(&here, there, &entries, &look)
@@ -65,7 +66,7 @@ fn pull_from(context: &Context, repository: &Repository, name: &str, entry: &Ent
 }
 
 pub fn clone(context: &Context, args: &CloneArgs) -> Result<Outcome> {
-    let entry = remote::describe(&args.url, args.token_file.as_deref(), args.own, args.shared, args.program.clone())?;
+    let entry = remote::describe(&args.place)?;
     let place = context.place()?;
     if place.is_taken() {
         bail!(Error::new(ErrorKind::AlreadyExists, format!("there is something in {place} already: name another with --repo")));
@@ -92,17 +93,18 @@ pub fn clone(context: &Context, args: &CloneArgs) -> Result<Outcome> {
 /// The first name may be that of a remote or already that of an entry.
 fn remote_and_entries(remote: Option<&str>, entries: &[String]) -> Result<(String, Entry, Vec<String>)> {
     let mut wanted = entries.to_vec();
+    let remotes = list::all()?;
     let named = match remote {
-        Some(name) if !list::all()?.contains_key(name) && !entries.is_empty() && check_name("remote", name).is_ok() => {
+        Some(name) if !remotes.contains_key(name) && !entries.is_empty() && check_name("remote", name).is_ok() => {
             bail!(Error::not_found(format!("there is no remote {name:?}: `vml remote list` lists them")))
         }
-        Some(name) if !list::all()?.contains_key(name) => {
+        Some(name) if !remotes.contains_key(name) => {
             wanted.insert(0, name.to_owned());
             None
         }
         other => other,
     };
-    let (name, entry) = list::find(named)?;
+    let (name, entry) = list::find_in(remotes, named)?;
     Ok((name, entry, wanted))
 }
 

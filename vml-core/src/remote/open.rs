@@ -10,7 +10,7 @@ use crate::refs::{RefKind, check_name};
 use crate::repository::{RECEIVED_AUTHOR, Repository};
 use crate::share::check_entry;
 use crate::share::publish::{Arrival, Origin, publish};
-use crate::share::reach::Reach;
+use crate::share::reach::{Reach, told};
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use vml_chunk::codec::{decode_record, encode_record};
@@ -20,8 +20,6 @@ use vml_chunk::{ChunkId, Error, ErrorKind, PackKind, Reliance, Result, StoreWrit
 
 /// Chunks of one call of `each`, so that the sink can begin before the walk is at its end.
 const NEEDS_LEN: usize = CHUNKS_MAX / 4;
-/// Chunks that are counted as missing before the rest does not matter.
-const MISSING_MAX: u64 = 1000;
 
 /// A repository that this process has open.
 pub struct OpenRemote<'r> {
@@ -83,20 +81,12 @@ impl<'r> OpenRemote<'r> {
         let view = store.view();
         let mut reach = Reach::new(store);
         for (id, entry) in entries {
-            let mut missing = 0_u64;
-            let walked = reach.entry(entry, true, &mut |_, chunk, len| {
-                let stored = writer.rely_on(chunk) && view.locate(chunk).any(|location| location.chunk_len == len);
-                missing += u64::from(!stored);
-                if missing > MISSING_MAX { Err(Error::new(ErrorKind::Interrupted, "enough")) } else { Ok(stored) }
-            });
-            match walked {
-                Err(error) if missing <= MISSING_MAX => return Err(error.context(format!("entry {} is damaged", id.short()))),
-                _ if missing > 0 => {
-                    let more = if missing > MISSING_MAX { "more than " } else { "" };
-                    let missing = missing.min(MISSING_MAX);
-                    return Err(Error::not_found(format!("{more}{missing} chunks of entry {} are not in the repository", id.short())));
-                }
-                _ => {}
+            let is_stored =
+                &mut |chunk: &ChunkId, len| writer.rely_on(chunk) && view.locate(chunk).any(|location| location.chunk_len == len);
+            let missing =
+                reach.missing(entry, true, is_stored).map_err(|error| error.context(format!("entry {} is damaged", id.short())))?;
+            if missing > 0 {
+                return Err(Error::not_found(format!("{} chunks of entry {} are not in the repository", told(missing), id.short())));
             }
         }
         Ok(writer.finish_relying()?.1)

@@ -1,7 +1,7 @@
 //! Brings entries from one repository to another: what the sink lacks, several frames at once, then the entries.
 
 use super::plan::{Job, Planner};
-use super::{Arrived, CHUNKS_MAX, Commit, Committed, ENTRIES_MAX, FrameAt, HistoryItem, Needs, NoteId, Parcel, Placed, Remote, Stowed};
+use super::{Arrived, CHUNKS_MAX, Commit, Committed, ENTRIES_MAX, FrameAt, HistoryItem, Needs, NoteId, Parcel, Placed, Remote};
 use crate::entry::{Entry, EntryId};
 use crate::monitor::{Monitor, Task};
 use crate::refs::RefKind;
@@ -57,8 +57,6 @@ pub struct Transferred {
 pub struct TransferPlan {
     /// Entries that the sink lacks, each after those it continues.
     pub entries: Vec<(EntryId, Entry)>,
-    /// Entries that it has and that those continue or are relative to.
-    pub known: Vec<EntryId>,
     /// Entries of the request that it has.
     pub present_count: u64,
     present: Vec<EntryId>,
@@ -148,6 +146,14 @@ fn loop_until_whole(mut run: impl FnMut() -> Result<Committed>) -> Result<Commit
 }
 
 impl TransferPlan {
+    /// Entries that the sink has and that those of the plan continue or are relative to.
+    ///
+    /// # Errors
+    /// What the sink says.
+    pub fn known_at(&self, sink: &dyn Remote) -> Result<Vec<EntryId>> {
+        known_of(sink, &self.entries)
+    }
+
     fn commit_of(&self, group: &[(EntryId, Entry)]) -> Commit {
         let last = group.last().map(|(id, _)| *id);
         let lineage = self.history.iter().copied().skip_while(|id| Some(*id) != last).skip(1).take(LINEAGE_MAX);
@@ -167,10 +173,10 @@ impl TransferPlan {
 pub fn plan_transfer(source: &dyn Remote, sink: &dyn Remote, request: &TransferRequest<'_>) -> Result<TransferPlan> {
     let mut plan = TransferPlan::default();
     // What an entry that is there continues is there too: it was committed first.
-    let there = there(sink, request.entries)?;
-    plan.present_count = there.len() as u64;
-    plan.present = request.entries.iter().copied().filter(|id| there.contains(id)).collect();
-    let wanted: Vec<EntryId> = request.entries.iter().copied().filter(|id| !there.contains(id)).collect();
+    let present = there(sink, request.entries)?;
+    plan.present_count = present.len() as u64;
+    let wanted: Vec<EntryId>;
+    (plan.present, wanted) = request.entries.iter().partition(|id| present.contains(id));
     let mut items: Vec<HistoryItem> = Vec::new();
     if request.history {
         let mut seen = HashSet::new();
@@ -190,52 +196,62 @@ pub fn plan_transfer(source: &dyn Remote, sink: &dyn Remote, request: &TransferR
             return Err(Error::not_found(format!("entry {} is not there", id.short())));
         }
     }
-    let mut missing: Vec<EntryId> = Vec::new();
-    for part in entries.chunks(ENTRIES_MAX) {
-        let there = sink.entries_there(part)?;
-        missing.extend(part.iter().zip(there).filter(|(_, there)| !there).map(|(id, _)| *id));
-    }
+    let at_sink = there(sink, &entries)?;
+    let missing: Vec<EntryId> = entries.into_iter().filter(|id| !at_sink.contains(id)).collect();
     read_entries(source, &missing, &mut plan.entries)?;
     if !request.history {
-        let told: HashSet<EntryId> = missing.iter().copied().collect();
         let bases: HashSet<EntryId> = plan.entries.iter().filter_map(|(_, entry)| Some(entry.base.as_ref()?.entry)).collect();
-        let bases: Vec<EntryId> = bases.into_iter().filter(|id| !told.contains(id)).collect();
-        let at_sink = sink.entries_there(&bases)?;
-        let at_source = source.entries_there(&bases)?;
-        let needed = bases.iter().zip(at_sink).zip(at_source).filter(|((_, sink), source)| !sink && *source);
-        let needed: Vec<EntryId> = needed.map(|((id, _), _)| *id).collect();
+        let bases: Vec<EntryId> = bases.into_iter().filter(|id| !missing.contains(id)).collect();
+        let (at_sink, at_source) = (there(sink, &bases)?, there(source, &bases)?);
+        let needed: Vec<EntryId> = bases.into_iter().filter(|id| !at_sink.contains(id) && at_source.contains(id)).collect();
         read_entries(source, &needed, &mut plan.entries)?;
     }
     sort(&mut plan.entries);
-    plan.known = known_of(sink, &plan.entries)?;
     Ok(plan)
 }
 
-fn there(sink: &dyn Remote, ids: &[EntryId]) -> Result<HashSet<EntryId>> {
+/// Those of these entries that `remote` has.
+fn there(remote: &dyn Remote, ids: &[EntryId]) -> Result<HashSet<EntryId>> {
     let mut found = HashSet::new();
     for part in ids.chunks(ENTRIES_MAX) {
-        found.extend(part.iter().copied().zip(sink.entries_there(part)?).filter(|(_, there)| *there).map(|(id, _)| id));
+        found.extend(part.iter().copied().zip(remote.entries_there(part)?).filter(|(_, there)| *there).map(|(id, _)| id));
     }
     Ok(found)
 }
 
-fn read_entries(source: &dyn Remote, ids: &[EntryId], entries: &mut Vec<(EntryId, Entry)>) -> Result<()> {
+/// Asks for the records of `ids`, as many at a time as `read` gives, and hands each answer to `each` with what it is for.
+fn in_parts<T>(
+    ids: &[T],
+    read: impl Fn(&[T]) -> Result<Vec<Vec<u8>>>,
+    mut each: impl FnMut(&[T], Vec<Vec<u8>>) -> Result<()>,
+) -> Result<()> {
     let mut rest = ids;
     while !rest.is_empty() {
-        let records = source.records(&rest[..rest.len().min(ENTRIES_MAX)])?;
+        let records = read(&rest[..rest.len().min(ENTRIES_MAX)])?;
         if records.is_empty() || records.len() > rest.len() {
-            return Err(Error::corrupt("the other repository does not answer with the entries that it was asked for"));
+            return Err(Error::corrupt("the other repository does not answer with the records that it was asked for"));
         }
         let (read, unread) = rest.split_at(records.len());
-        for (id, record) in read.iter().zip(&records) {
-            if EntryId::of(record) != *id {
-                return Err(Error::corrupt(format!("the record of entry {} that came does not match its name", id.short())));
-            }
-            entries.push((*id, Entry::decode(record)?));
-        }
+        each(read, records)?;
         rest = unread;
     }
     Ok(())
+}
+
+fn read_entries(source: &dyn Remote, ids: &[EntryId], entries: &mut Vec<(EntryId, Entry)>) -> Result<()> {
+    in_parts(
+        ids,
+        |ids| source.records(ids),
+        |ids, records| {
+            for (id, record) in ids.iter().zip(&records) {
+                if EntryId::of(record) != *id {
+                    return Err(Error::corrupt(format!("the record of entry {} that came does not match its name", id.short())));
+                }
+                entries.push((*id, Entry::decode(record)?));
+            }
+            Ok(())
+        },
+    )
 }
 
 /// What an entry continues or is relative to stands before it, whatever their clocks said; entries that have nothing to do with each other by time.
@@ -337,11 +353,6 @@ impl Crossing<'_> {
         let mut planner = Planner::default();
         let give = |ready: Vec<Job>| {
             for job in ready {
-                let len = match &job {
-                    Job::Fetch(frames) => frames.iter().map(|(frame, _)| u64::from(frame.stored_len)).sum(),
-                    Job::Compose(..) => 0,
-                };
-                self.monitor.expect(Task::Transfer, len);
                 if jobs.send(job).is_err() {
                     break;
                 }
@@ -386,7 +397,7 @@ impl Crossing<'_> {
             Job::Fetch(frames) => {
                 let places: Vec<FrameAt> = frames.iter().map(|(frame, _)| *frame).collect();
                 match self.source.fetch(&places) {
-                    Ok(parcel) => self.hand_over(parcel, frames.iter().map(|(_, chunks)| chunks.len()).sum()).map(|_| ()),
+                    Ok(parcel) => self.hand_over(parcel, frames.iter().map(|(_, chunks)| chunks.len()).sum()),
                     // A collection took a pack away; the chunks are in another by now.
                     Err(error) if error.kind() == ErrorKind::NotFound => {
                         frames.iter().try_for_each(|(frame, chunks)| self.compose(frame.kind, chunks))
@@ -399,18 +410,18 @@ impl Crossing<'_> {
 
     fn compose(&self, kind: PackKind, chunks: &[ChunkId]) -> Result<()> {
         let parcel = self.source.compose(kind, chunks)?;
-        self.hand_over(parcel, chunks.len()).map(|_| ())
+        self.hand_over(parcel, chunks.len())
     }
 
-    fn hand_over(&self, parcel: Parcel, chunks_count: usize) -> Result<Stowed> {
+    fn hand_over(&self, parcel: Parcel, chunks_count: usize) -> Result<()> {
         let frames = parcel.len() as u64;
         let bytes = parcel.iter().map(|(_, frame)| frame.len() as u64).sum();
-        let stowed = self.sink.store(parcel)?;
+        self.sink.store(parcel)?;
         self.sent_chunks.fetch_add(chunks_count as u64, Ordering::Relaxed);
         self.frames.fetch_add(frames, Ordering::Relaxed);
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
         self.monitor.advance(Task::Transfer, frames, bytes);
-        Ok(stowed)
+        Ok(())
     }
 }
 
@@ -426,16 +437,14 @@ fn send_marks(source: &dyn Remote, sink: &dyn Remote, transferred: &mut Transfer
     let of_tags: Vec<EntryId> = tags.iter().map(|(_, entry)| *entry).collect();
     let there = there(sink, &[of_notes, of_tags].concat())?;
     let notes: Vec<NoteId> = notes.into_iter().filter(|note| there.contains(&note.entry)).collect();
-    let mut rest = &notes[..];
-    while !rest.is_empty() {
-        let records = source.note_records(&rest[..rest.len().min(ENTRIES_MAX)])?;
-        if records.is_empty() || records.len() > rest.len() {
-            return Err(Error::corrupt("the other repository does not answer with the notes that it was asked for"));
-        }
-        rest = &rest[records.len()..];
-        transferred.notes_count += records.len() as u64;
-        sink.commit(&Commit { notes: records, ..Commit::default() })?;
-    }
+    in_parts(
+        &notes,
+        |notes| source.note_records(notes),
+        |_, records| {
+            transferred.notes_count += records.len() as u64;
+            sink.commit(&Commit { notes: records, ..Commit::default() }).map(|_| ())
+        },
+    )?;
     let tags: Vec<(String, EntryId)> = tags.into_iter().filter(|(_, entry)| there.contains(entry)).collect();
     for part in tags.chunks(ENTRIES_MAX) {
         transferred.other_tags.extend(sink.commit(&Commit { tags: part.to_vec(), ..Commit::default() })?.other_tags);

@@ -9,7 +9,15 @@ use crate::tree::{Block, Content, NodeKind};
 use std::collections::HashSet;
 use std::sync::Arc;
 use vml_chunk::index::{IndexView, RowBits};
-use vml_chunk::{ChunkId, ChunkStore, Error, PackKind, Result};
+use vml_chunk::{ChunkId, ChunkStore, Error, ErrorKind, PackKind, Result};
+
+/// Chunks that are counted as missing before the rest does not matter.
+const MISSING_MAX: u64 = 1000;
+
+/// So many chunks, for people.
+pub(crate) fn told(missing: u64) -> String {
+    if missing > MISSING_MAX { format!("more than {MISSING_MAX}") } else { missing.to_string() }
+}
 
 /// As what a chunk was seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -81,6 +89,20 @@ impl<'a> Reach<'a> {
             }
         }
         Ok(())
+    }
+
+    /// How many of an entry's chunks are not there, counted up to one more than [`MISSING_MAX`]; `is_stored` hears of each.
+    pub(crate) fn missing(&mut self, entry: &Entry, witness: bool, is_stored: &mut dyn FnMut(&ChunkId, u32) -> bool) -> Result<u64> {
+        let mut missing = 0;
+        let walked = self.entry(entry, witness, &mut |_, id, len| {
+            let stored = is_stored(id, len);
+            missing += u64::from(!stored);
+            if missing > MISSING_MAX { Err(Error::new(ErrorKind::Interrupted, "enough")) } else { Ok(stored) }
+        });
+        match walked {
+            Err(error) if missing <= MISSING_MAX => Err(error),
+            _ => Ok(missing),
+        }
     }
 
     fn tree(&mut self, root: &Recipe, visit: Visit<'_>) -> Result<()> {

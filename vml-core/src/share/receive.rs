@@ -2,7 +2,7 @@
 
 use super::Need;
 use super::publish::{Arrival, Origin, ReceivedEntry, publish};
-use super::reach::Reach;
+use super::reach::{self, Reach};
 use super::read::{Preface, read_preface_from};
 use super::section::{SectionKind, SectionReader};
 use super::sign::{self, PublicKey};
@@ -12,9 +12,6 @@ use crate::refs::RefKind;
 use crate::repository::Repository;
 use std::io::Read;
 use vml_chunk::{ChunkStore, Error, ErrorKind, PackKind, Result, StoreWriter};
-
-/// Chunks that are counted as missing before the rest does not matter.
-const MISSING_MAX: u64 = 1000;
 
 /// How to receive, and what the library cannot know.
 #[derive(Clone, Copy)]
@@ -131,7 +128,7 @@ fn check_needs(repository: &Repository, store: &ChunkStore, preface: &Preface) -
         // The same content may be here under another identity: somebody else's import of the same base.
         let record = preface.needed.iter().find(|(id, _)| *id == need.entry).map(|(_, entry)| entry);
         if let Some(entry) = record
-            && missing(store, entry, false)? == 0
+            && count_missing(store, &mut Reach::new(store), entry, false)? == 0
         {
             continue;
         }
@@ -162,23 +159,9 @@ fn needs(repository: &Repository, need: &Need) -> Error {
 }
 
 /// How many of an entry's chunks are not there, up to a limit.
-fn missing(store: &ChunkStore, entry: &Entry, witness: bool) -> Result<u64> {
-    let mut reach = Reach::new(store);
-    count_missing(store, &mut reach, entry, witness)
-}
-
 fn count_missing(store: &ChunkStore, reach: &mut Reach<'_>, entry: &Entry, witness: bool) -> Result<u64> {
     let view = store.view();
-    let mut missing = 0;
-    let walked = reach.entry(entry, witness, &mut |_, id, len| {
-        let stored = view.locate(id).any(|location| location.chunk_len == len);
-        missing += u64::from(!stored);
-        if missing > MISSING_MAX { Err(Error::new(ErrorKind::Interrupted, "enough")) } else { Ok(stored) }
-    });
-    match walked {
-        Err(error) if error.kind() != ErrorKind::Interrupted => Err(error),
-        _ => Ok(missing),
-    }
+    reach.missing(entry, witness, &mut |id, len| view.locate(id).any(|location| location.chunk_len == len))
 }
 
 /// Stores the chunks of all frames, up to the table.
@@ -216,10 +199,9 @@ fn check_whole(store: &ChunkStore, preface: &Preface) -> Result<()> {
         let missing = count_missing(store, &mut reach, entry, true)
             .map_err(|error| error.context(format!("entry {} of the share file is damaged", id.short())))?;
         if missing > 0 {
-            let more = if missing > MISSING_MAX { "more than " } else { "" };
-            let missing = missing.min(MISSING_MAX);
             return Err(Error::corrupt(format!(
-                "the share file lacks {more}{missing} chunks of entry {}, and they are not in this repository",
+                "the share file lacks {} chunks of entry {}, and they are not in this repository",
+                reach::told(missing),
                 id.short()
             )));
         }
