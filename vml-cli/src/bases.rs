@@ -4,7 +4,7 @@
 //! has changed since shows nothing any more.
 
 use crate::images::DiskImage;
-use crate::settings;
+use crate::{files, settings};
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 use std::fs;
@@ -87,11 +87,8 @@ pub fn note(base: &str, entry: &EntryId, images: &[DiskImage], allow_dir: &[Path
     let allow_dir = allow_dir.iter().map(located).collect::<Result<_, _>>()?;
     let note = Note { entry: entry.to_string(), allow_dir, disks };
     let text = format!("{HEAD}{}", toml::to_string_pretty(&note)?);
-    fs::create_dir_all(folder()?).at(|| format!("cannot make {}", path.display()))?;
-    // A note is replaced at once: half of one would hide its images.
-    let part = path.with_extension("part");
-    fs::write(&part, text).and_then(|()| fs::rename(&part, &path)).at(|| format!("cannot write {}", path.display()))?;
-    Ok(())
+    // At once: half of a note would hide its images.
+    Ok(files::replace(&path, &text, files::PUBLIC)?)
 }
 
 fn read(path: &Path) -> Option<Note> {

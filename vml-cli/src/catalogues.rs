@@ -2,7 +2,7 @@
 
 use crate::keys;
 use crate::net::{Network, Url};
-use crate::settings;
+use crate::{files, settings};
 use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, Serialize};
 use std::fs;
@@ -87,10 +87,7 @@ pub fn list() -> Result<Vec<Place>> {
 fn write(catalogues: Vec<Place>) -> Result<()> {
     let path = path()?;
     let text = format!("{HEAD}{}", toml::to_string_pretty(&File { catalogues })?);
-    fs::create_dir_all(settings::home()?).at(|| format!("cannot make the folder of {}", path.display()))?;
-    let part = path.with_extension("part");
-    fs::write(&part, text).and_then(|()| fs::rename(&part, &path)).at(|| format!("cannot write {}", path.display()))?;
-    Ok(())
+    Ok(files::replace(&path, &text, files::PUBLIC)?)
 }
 
 /// Asks one more catalogue.

@@ -11,6 +11,7 @@ mod commands;
 #[cfg(feature = "object")]
 mod credentials;
 mod failure;
+mod files;
 mod guests;
 mod images;
 mod keys;

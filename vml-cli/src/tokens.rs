@@ -3,11 +3,11 @@
 //! A token is 256 random bits, told once. Only its BLAKE3 digest is kept: with so many random bits a fast digest is as good as a slow one, because there is
 //! nothing to guess. The file is replaced as a whole and readable by its owner only; a running service sees the change.
 
-use crate::settings;
+use crate::{files, settings};
 use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File, OpenOptions};
-use std::io::{ErrorKind as IoErrorKind, Read, Write};
+use std::io::{ErrorKind as IoErrorKind, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use vml_core::refs::check_name;
@@ -144,12 +144,7 @@ fn change(path: &Path, edit: impl FnOnce(&mut Vec<Token>) -> Result<()>) -> Resu
     let mut tokens = list(path)?;
     edit(&mut tokens)?;
     let text = format!("{HEAD}{}", toml::to_string_pretty(&Rows { tokens })?);
-    // Readable by the owner only from the start.
-    let mut file = tempfile::NamedTempFile::new_in(folder).at(|| format!("cannot write in {}", folder.display()))?;
-    file.write_all(text.as_bytes()).and_then(|()| file.as_file().sync_all()).at(|| format!("cannot write {}", path.display()))?;
-    file.persist(path).map_err(|error| error.error).at(|| format!("cannot replace {}", path.display()))?;
-    File::open(folder).and_then(|folder| folder.sync_all()).at(|| format!("cannot write {}", folder.display()))?;
-    Ok(())
+    Ok(files::replace(path, &text, files::PRIVATE)?)
 }
 
 #[cfg(test)]

@@ -35,7 +35,7 @@ const LAYERS: [(&str, &[&[&str]]); 4] = [
             &["args", "areas", "bases", "catalogues", "keys", "tokens"],
             &["images", "guests", "online", "credentials"],
             &["net"],
-            &["settings"],
+            &["settings", "files"],
         ],
     ),
 ];

@@ -27,6 +27,13 @@ Examples:
 pub struct RemoteAddArgs {
     /// A name for it; origin is used where no other is named
     pub name: String,
+    #[command(flatten)]
+    pub place: PlaceArgs,
+}
+
+/// Where a remote is and what it is.
+#[derive(Debug, ClapArgs)]
+pub struct PlaceArgs {
     /// A directory, http://HOST, https://HOST, ssh://USER@HOST:PORT/PATH or s3://BUCKET/PREFIX
     pub url: String,
     /// A file with the token that the service gave, - for standard input
@@ -122,20 +129,8 @@ Examples:
   vml clone https://vml.example.org
   vml --repo /srv/vml clone ssh://eva@desk.example.org/srv/vml")]
 pub struct CloneArgs {
-    /// A directory, http://HOST, https://HOST, ssh://USER@HOST:PORT/PATH or s3://BUCKET/PREFIX
-    pub url: String,
-    /// A file with the token that the service gave, - for standard input
-    #[arg(long, value_name = "FILE")]
-    pub token_file: Option<PathBuf>,
-    /// It is yours alone
-    #[arg(long, conflicts_with = "shared")]
-    pub own: bool,
-    /// Others write to it or read it
-    #[arg(long)]
-    pub shared: bool,
-    /// How vml is called on the other side of ssh [default: vml]
-    #[arg(long, value_name = "PATH")]
-    pub program: Option<String>,
+    #[command(flatten)]
+    pub place: PlaceArgs,
     /// Bytes a second at most: 500K, 2M
     #[arg(long, value_name = "RATE", value_parser = parse_rate)]
     pub limit: Option<u64>,

@@ -1,10 +1,11 @@
 //! `vml remote`
 
 use super::{Context, Outcome};
-use crate::args::{RemoteAddArgs, RemoteCommand};
+use crate::args::{PlaceArgs, RemoteAddArgs, RemoteCommand};
+use crate::net::Limit;
 use crate::output::human;
 use crate::remotes::list::{self, Entry};
-use crate::remotes::{self, Kind, Limit, Opened};
+use crate::remotes::{self, Kind, Opened};
 use crate::settings;
 use anyhow::{Context as _, Result, bail};
 use serde_json::json;
@@ -33,16 +34,17 @@ pub fn run(context: &Context, command: RemoteCommand) -> Result<Outcome> {
 }
 
 /// What a remote is, from what was typed.
-pub fn describe(url: &str, token_file: Option<&Path>, own: bool, shared: bool, program: Option<String>) -> Result<Entry> {
-    let kind = remotes::kind_of(url)?;
-    let token = token_file.map(read_token).transpose()?;
+pub fn describe(place: &PlaceArgs) -> Result<Entry> {
+    let kind = remotes::kind_of(&place.url)?;
+    let token = place.token_file.as_deref().map(read_token).transpose()?;
     if token.is_some() && kind != Kind::Http {
         bail!(Error::invalid("a token is for http:// and https://"));
     }
-    if program.is_some() && kind != Kind::Ssh {
+    if place.program.is_some() && kind != Kind::Ssh {
         bail!(Error::invalid("--program is for ssh://"));
     }
-    Ok(Entry { url: remotes::normal(url)?, own: own || (!shared && matches!(kind, Kind::Directory | Kind::Ssh)), token, program })
+    let own = place.own || (!place.shared && matches!(kind, Kind::Directory | Kind::Ssh));
+    Ok(Entry { url: remotes::normal(&place.url)?, own, token, program: place.program.clone() })
 }
 
 fn read_token(path: &Path) -> Result<String> {
@@ -61,7 +63,7 @@ fn read_token(path: &Path) -> Result<String> {
 }
 
 fn add(context: &Context, args: &RemoteAddArgs) -> Result<Outcome> {
-    let entry = describe(&args.url, args.token_file.as_deref(), args.own, args.shared, args.program.clone())?;
+    let entry = describe(&args.place)?;
     if context.json() {
         crate::output::value(&json!({ "name": args.name, "url": entry.url, "own": entry.own }))?;
     }

@@ -8,7 +8,7 @@
 
 use super::agent::{Body, Request, Response};
 use super::network::Network;
-use super::pace::{Pace, Window};
+use super::pace::{Limit, Window};
 use super::part::Part;
 use super::proxies::Hop;
 use super::url::Url;
@@ -104,7 +104,7 @@ pub fn download(network: &Network, wanted: &Wanted<'_>, path: &Path, patience: P
             monitor,
             part: &mut part,
             got: &mut got,
-            pace: Pace::new(wanted.limit),
+            limit: Limit::new(wanted.limit),
             told: BTreeSet::new(),
             used: BTreeSet::new(),
         };
@@ -139,7 +139,7 @@ struct Run<'a> {
     monitor: &'a dyn Monitor,
     part: &'a mut Part,
     got: &'a mut Got,
-    pace: Pace,
+    limit: Limit,
     /// What was told already: who is asked again says the same again.
     told: BTreeSet<String>,
     /// Mirrors of which bytes are in the part.
@@ -291,7 +291,7 @@ impl Run<'_> {
                     self.part.write_all(&block[..len]).at(|| format!("cannot write {}", self.part.path().display()))?;
                     self.got.received += len as u64;
                     self.monitor.advance(Task::Fetch, 0, len as u64);
-                    self.pace.took(len as u64);
+                    self.limit.wait_for(len as u64);
                     if self.part.len() == size && response.len().is_some() {
                         return Ok(End::Done);
                     }

@@ -23,7 +23,7 @@ pub use download::{Got, Patience, Wanted, download};
 pub use health::Health;
 pub use network::{Network, check_status};
 pub use order::{by_time, geo_answer, geo_url, nearest_mirrors, nearest_proxies, proxies_of};
-pub use pace::Pace;
+pub use pace::Limit;
 pub use part::digest;
 pub use proxies::{Hop, Proxy, ProxyList, Rules, Variables};
 pub use url::Url;

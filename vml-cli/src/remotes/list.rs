@@ -1,15 +1,13 @@
 //! The remotes of this host, by name: `remotes.toml` in the home folder, which only its owner can read, because it may hold tokens.
 
-use crate::settings;
+use crate::{files, settings};
 use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::fs::{self, OpenOptions};
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs;
 use std::path::PathBuf;
 use vml_core::refs::check_name;
-use vml_core::{Error, ErrorKind, IoResultExt as _};
+use vml_core::{Error, ErrorKind};
 
 /// The remote that is meant where none is named.
 pub const DEFAULT: &str = "origin";
@@ -56,19 +54,8 @@ pub fn all() -> Result<BTreeMap<String, Entry>> {
 }
 
 fn write(remotes: BTreeMap<String, Entry>) -> Result<()> {
-    let path = path()?;
-    let folder = settings::home()?;
-    fs::create_dir_all(&folder).at(|| format!("cannot make {}", folder.display()))?;
     let text = format!("{HEAD}{}", toml::to_string_pretty(&File { remotes })?);
-    let part = path.with_extension(format!("{}.part", std::process::id()));
-    let run = || {
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&part)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&part, &path)
-    };
-    run().inspect_err(|_| _ = fs::remove_file(&part)).at(|| format!("cannot write {}", path.display()))?;
-    Ok(())
+    Ok(files::replace(&path()?, &text, files::PRIVATE)?)
 }
 
 /// Adds one.
@@ -93,7 +80,11 @@ pub fn remove(name: &str) -> Result<()> {
 
 /// The one that is named, else the only one, else the one called `origin`.
 pub fn find(name: Option<&str>) -> Result<(String, Entry)> {
-    let mut remotes = all()?;
+    find_in(all()?, name)
+}
+
+/// As [`find`], among remotes that were read before.
+pub fn find_in(mut remotes: BTreeMap<String, Entry>, name: Option<&str>) -> Result<(String, Entry)> {
     let name = match name {
         Some(name) => name.to_owned(),
         None if remotes.len() == 1 => remotes.keys().next().cloned().unwrap_or_default(),

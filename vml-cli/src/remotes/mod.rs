@@ -2,18 +2,16 @@
 //!
 //! ```text
 //! list       remotes.toml               service    a Remote over a line, repeated where that helps
-//! ssh http   lines                      limit      bytes a second      link   a share file on the web
+//! ssh http   lines                      link       a share file on the web
 //! ```
 
 mod http;
-mod limit;
 pub mod link;
 pub mod list;
 mod service;
 mod ssh;
 
-pub use limit::Limit;
-
+use crate::net::Limit;
 use crate::places::Place;
 use crate::settings;
 use anyhow::{Context as _, Result, bail};

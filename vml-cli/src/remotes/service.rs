@@ -1,6 +1,6 @@
 //! A repository behind a service, as one end of a transfer. Every call is one request, which is repeated when the line was cut or the service is busy.
 
-use super::limit::Limit;
+use crate::net::Limit;
 use serde_json::Value;
 use std::io::{self, Read};
 use std::time::Duration;
