@@ -96,7 +96,7 @@ fn a_slow_body_and_a_slow_head_are_not_waited_for() {
 #[test]
 fn whoever_takes_nothing_is_let_go() {
     let (_host, server) = served(&["--patience", "1"]);
-    let refs = Client { server: &server, token: String::new() }.refs().unwrap();
+    let refs = Client::new(&server, String::new()).refs().unwrap();
     let mut stream = server.connect();
     let (method, path) = ("GET", format!("/v1/entries/{}/share", refs[0].entry));
     // The same again and again on one connection, until nothing more fits anywhere.
@@ -181,7 +181,7 @@ fn an_upload_that_is_cut_leaves_nothing_and_the_same_twice_is_stored_once() {
     let host = Host::with_entry();
     let token = crate::access::token(&host, "eva", "append");
     let server = Server::start(&host, &[]);
-    let client = Client { server: &server, token: token.clone() };
+    let client = Client::new(&server, token.clone());
     let parcel = client.fetch(&frames(&client)[..1]).unwrap();
     let other = Host::new();
     let other_token = crate::access::token(&other, "eva", "append");
@@ -195,7 +195,7 @@ fn an_upload_that_is_cut_leaves_nothing_and_the_same_twice_is_stored_once() {
     stream.write_all(head.as_bytes()).unwrap();
     stream.write_all(&body[..body.len() / 2]).unwrap();
     drop(stream);
-    let to = Client { server: &sink, token: other_token };
+    let to = Client::new(&sink, other_token);
     let first = to.store(parcel.clone()).unwrap();
     assert!(first.chunks_count > 0 && first.new_chunks_count == first.chunks_count, "{first:?}");
     let second = to.store(parcel).unwrap();

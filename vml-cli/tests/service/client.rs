@@ -11,6 +11,14 @@ use vml_core::{Error, IoResultExt as _, Result};
 pub struct Client<'s> {
     pub server: &'s Server,
     pub token: String,
+    /// What happens before each `store`.
+    pub before_store: &'s (dyn Fn() -> Result<()> + Sync),
+}
+
+impl<'s> Client<'s> {
+    pub fn new(server: &'s Server, token: String) -> Self {
+        Self { server, token, before_store: &|| Ok(()) }
+    }
 }
 
 impl Client<'_> {
@@ -79,6 +87,7 @@ impl Remote for Client<'_> {
     }
 
     fn store(&self, parcel: Parcel) -> Result<Stowed> {
+        (self.before_store)()?;
         decode_message("answer", &self.post("store", &encode_parcel(&parcel))?)
     }
 

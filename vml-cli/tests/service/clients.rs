@@ -1,7 +1,7 @@
 //! `vml` at both ends: push, pull and clone to a service and over `ssh`.
 
 use crate::server::Server;
-use crate::support::{Host, make_guest, write};
+use crate::support::{Host, write};
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -14,18 +14,11 @@ use vml_testkit::noise;
 
 /// A host with a base and an area upon it, saved twice; some megabytes.
 fn eva() -> Host {
-    let host = Host::new();
-    make_guest(&host.path("base"));
-    make_guest(&host.path("guest"));
-    host.ok(["base", "add", "debian@12", "--tree", "base"]);
-    for number in 0..12 {
-        write(&host.path(&format!("guest/home/dev/data/{number}")), &noise::incompressible(number, 2_000_000));
-    }
-    host.ok(["area", "add", "work", "--tree", "guest", "--base", "debian@12"]);
-    host.ok(["save", "work", "-m", "first"]);
-    write(&host.path("guest/home/dev/notes"), b"two\n");
-    host.ok(["save", "work", "-m", "second"]);
-    host
+    Host::with_base(|dir| {
+        for number in 0..12 {
+            write(&dir.join(format!("data/{number}")), &noise::incompressible(number, 2_000_000));
+        }
+    })
 }
 
 /// A host with an empty repository, a token for it, and the service.

@@ -16,7 +16,7 @@ const CLIENTS: usize = 200;
 fn two_hundred_clients_pull_at_once_in_little_memory() {
     let host = big_host(24);
     let server = Server::start(&host, &["--access-log", "log"]);
-    let client = Client { server: &server, token: String::new() };
+    let client = Client::new(&server, String::new());
     let entry = client.refs().unwrap()[0].entry;
     let mut parcels: Vec<Vec<FrameAt>> = vec![Vec::new()];
     for frame in frames(&client) {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use vml_core::remote::wire::{decode_parcel, encode_message};
 
 fn begin_fetch(server: &Server) -> (BufReader<TcpStream>, Vec<u8>) {
-    let client = Client { server, token: String::new() };
+    let client = Client::new(server, String::new());
     let body = encode_message(&frames(&client));
     let mut stream = server.connect();
     let head = format!("POST /v1/remote/fetch HTTP/1.1\r\nHost: {}\r\nContent-Length: {}\r\n\r\n", server.address, body.len());

@@ -149,7 +149,7 @@ fn a_forgotten_entry_is_not_there() {
     let host = Host::with_entry();
     let admin = crate::access::token(&host, "root", "admin");
     let server = Server::start(&host, &[]);
-    let client = Client { server: &server, token: admin };
+    let client = Client::new(&server, admin);
     let entry = client.refs().unwrap()[0].entry;
     assert_eq!(client.entries_there(&[entry]).unwrap(), [true]);
     client.forget(&[entry], false).unwrap();

@@ -8,13 +8,10 @@ use std::fs;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use vml_chunk::{ChunkId, PackKind};
 use vml_core::entry::EntryId;
-use vml_core::remote::{
-    Commit, Committed, FrameAt, HistoryItem, Needs, NoteId, OpenRemote, Parcel, Remote, RemoteInfo, RemoteRef, Stowed, TransferRequest,
-    Transferred, plan_transfer,
-};
-use vml_core::{ErrorKind, LocalBackend, NoMonitor, Repository, RepositoryOptions, Result};
+use vml_core::remote::{Commit, OpenRemote, Remote, TransferRequest, Transferred, plan_transfer};
+use vml_core::{Error, ErrorKind, LocalBackend, NoMonitor, Repository, RepositoryOptions};
+use vml_testkit::noise;
 
 fn open(host: &Host) -> Repository {
     Repository::open(Arc::new(LocalBackend::open(host.repository()).unwrap()), RepositoryOptions::default()).unwrap()
@@ -24,76 +21,12 @@ fn open(host: &Host) -> Repository {
 pub fn big_host(megabytes: usize) -> Host {
     let host = Host::new();
     make_guest(&host.path("guest"));
-    let mut state = 1_u64;
     for number in 0..megabytes {
-        // Nothing that compresses.
-        let mut bytes = Vec::with_capacity(1 << 20);
-        while bytes.len() < 1 << 20 {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            bytes.extend_from_slice(&(state >> 16).to_le_bytes()[..6]);
-        }
-        fs::write(host.path("guest").join(format!("big{number}")), bytes).unwrap();
+        fs::write(host.path("guest").join(format!("big{number}")), noise::incompressible(number as u64, 1 << 20)).unwrap();
     }
     host.ok(["area", "add", "work", "--tree", "guest"]);
     host.ok(["save", "work", "-m", "first"]);
     host
-}
-
-/// Forwards calls, and does something before the N-th `store`.
-struct Disturbed<'a> {
-    inner: &'a dyn Remote,
-    stores: AtomicUsize,
-    at: usize,
-    disturb: &'a (dyn Fn() + Sync),
-}
-
-impl Remote for Disturbed<'_> {
-    fn info(&self) -> Result<RemoteInfo> {
-        self.inner.info()
-    }
-    fn refs(&self) -> Result<Vec<RemoteRef>> {
-        self.inner.refs()
-    }
-    fn history(&self, entries: &[EntryId]) -> Result<Vec<HistoryItem>> {
-        self.inner.history(entries)
-    }
-    fn entries_there(&self, entries: &[EntryId]) -> Result<Vec<bool>> {
-        self.inner.entries_there(entries)
-    }
-    fn records(&self, entries: &[EntryId]) -> Result<Vec<Vec<u8>>> {
-        self.inner.records(entries)
-    }
-    fn notes(&self) -> Result<Vec<NoteId>> {
-        self.inner.notes()
-    }
-    fn note_records(&self, notes: &[NoteId]) -> Result<Vec<Vec<u8>>> {
-        self.inner.note_records(notes)
-    }
-    fn needs(&self, entries: &[EntryId], known: &[EntryId], each: &mut dyn FnMut(Needs) -> Result<()>) -> Result<()> {
-        self.inner.needs(entries, known, each)
-    }
-    fn has(&self, chunks: &[ChunkId]) -> Result<Vec<bool>> {
-        self.inner.has(chunks)
-    }
-    fn fetch(&self, frames: &[FrameAt]) -> Result<Parcel> {
-        self.inner.fetch(frames)
-    }
-    fn compose(&self, kind: PackKind, chunks: &[ChunkId]) -> Result<Parcel> {
-        self.inner.compose(kind, chunks)
-    }
-    fn store(&self, parcel: Parcel) -> Result<Stowed> {
-        if self.stores.fetch_add(1, Ordering::SeqCst) + 1 == self.at {
-            (self.disturb)();
-            return Err(vml_core::Error::new(ErrorKind::Interrupted, "the line is dead"));
-        }
-        self.inner.store(parcel)
-    }
-    fn commit(&self, commit: &Commit) -> Result<Committed> {
-        self.inner.commit(commit)
-    }
-    fn forget(&self, entries: &[EntryId], force: bool) -> Result<()> {
-        self.inner.forget(entries, force)
-    }
 }
 
 fn latest(repository: &Repository) -> EntryId {
@@ -111,7 +44,7 @@ fn what_is_pushed_is_pulled_elsewhere_and_built_equal() {
     ours.ok(["note", "good", "a note"]);
     let token = token(&server_host, "eva", "append");
     let server = Server::start(&server_host, &[]);
-    let client = Client { server: &server, token };
+    let client = Client::new(&server, token);
     let repository = open(&ours);
     let ids = [latest(&repository)];
     let request = TransferRequest { entries: &ids, history: true, marks: true };
@@ -141,10 +74,16 @@ fn a_push_goes_on_after_the_service_was_killed_in_its_midst() {
     let request = TransferRequest { entries: &ids, history: true, marks: true };
     let source = OpenRemote::new(&repository, "here", true, 0);
     {
-        let client = Client { server: &server, token: token.clone() };
-        let kill = || server.signal(rustix::process::Signal::KILL);
-        let dying = Disturbed { inner: &client, stores: AtomicUsize::new(0), at: 6, disturb: &kill };
         // Four parcels are on their way at once: when the sixth goes, some were stored.
+        let stores = AtomicUsize::new(0);
+        let kill_at_the_sixth = || {
+            if stores.fetch_add(1, Ordering::SeqCst) + 1 == 6 {
+                server.signal(rustix::process::Signal::KILL);
+                return Err(Error::new(ErrorKind::Interrupted, "the line is dead"));
+            }
+            Ok(())
+        };
+        let dying = Client { before_store: &kill_at_the_sixth, ..Client::new(&server, token.clone()) };
         assert_eq!(transfer(&source, &dying, &request, &NoMonitor).unwrap_err().kind(), ErrorKind::Interrupted);
     }
     server.kill();
@@ -153,7 +92,7 @@ fn a_push_goes_on_after_the_service_was_killed_in_its_midst() {
     let checked = server_host.run(["check", "--data"]);
     assert!(checked.code == 0 && checked.out.contains("no problems"), "{} {}", checked.out, checked.err);
     let server = Server::start(&server_host, &[]);
-    let client = Client { server: &server, token };
+    let client = Client::new(&server, token);
     let sent = transfer(&source, &client, &request, &NoMonitor).unwrap();
     assert!(sent.sent_chunks_count < sent.needed_chunks_count, "nothing of the first push serves: {sent:?}");
     server_host.ok(["check", "--data"]);
@@ -165,7 +104,7 @@ fn entries_whose_chunks_are_not_there_are_not_made_known() {
     let (ours, server_host) = (Host::with_entry(), Host::new());
     let token = token(&server_host, "eva", "append");
     let server = Server::start(&server_host, &[]);
-    let client = Client { server: &server, token };
+    let client = Client::new(&server, token);
     let entry = open(&ours).entry(&latest(&open(&ours))).unwrap();
     let commit = Commit { entries: vec![entry.encode().1], ..Commit::default() };
     let refused = client.commit(&commit).unwrap_err();
@@ -195,7 +134,7 @@ fn a_full_disk_is_told_and_the_push_goes_on_when_there_is_room() {
     server_host.ok(["--repo", small.to_str().unwrap(), "init"]);
     let token = token(&server_host, "eva", "append");
     let server = Server::start(&server_host, &["--repo", small.to_str().unwrap()]);
-    let client = Client { server: &server, token };
+    let client = Client::new(&server, token);
     let repository = open(&ours);
     let ids = [latest(&repository)];
     let request = TransferRequest { entries: &ids, history: true, marks: false };

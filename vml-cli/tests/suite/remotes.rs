@@ -1,6 +1,6 @@
 //! Remotes that are directories: what users type. What goes over a wire is tried in `tests/service`.
 
-use crate::support::{Host, make_guest, write};
+use crate::support::{Host, write};
 use serde_json::json;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -8,15 +8,7 @@ use vml_testkit::noise;
 
 /// A host with a base and an area upon it, saved twice, and a remote `origin` that is an empty repository.
 fn sender() -> Host {
-    let host = Host::new();
-    make_guest(&host.path("base"));
-    make_guest(&host.path("guest"));
-    host.ok(["base", "add", "debian@12", "--tree", "base"]);
-    write(&host.path("guest/home/dev/results"), &noise::text(5, 200_000));
-    host.ok(["area", "add", "work", "--tree", "guest", "--base", "debian@12"]);
-    host.ok(["save", "work", "-m", "first"]);
-    write(&host.path("guest/home/dev/notes"), b"two\n");
-    host.ok(["save", "work", "-m", "second"]);
+    let host = Host::with_base(|dir| write(&dir.join("results"), &noise::text(5, 200_000)));
     host.ok(["--repo", "store", "init"]);
     host.ok(["remote", "add", "origin", "store"]);
     host

@@ -1,6 +1,6 @@
 //! Sharing as users do it: one host writes a file, another takes it.
 
-use crate::support::{Host, Ran, files, is_root, make_guest, skip, write};
+use crate::support::{Host, Ran, files, is_root, skip, write};
 use serde_json::json;
 use std::fs::{self, Permissions};
 use std::io::{Read, Write};
@@ -10,16 +10,7 @@ use vml_testkit::noise;
 
 /// A host with a base and an area upon it, saved twice.
 fn sender() -> Host {
-    let host = Host::new();
-    make_guest(&host.path("base"));
-    make_guest(&host.path("guest"));
-    host.ok(["base", "add", "debian@12", "--tree", "base"]);
-    write(&host.path("guest/home/dev/results"), &noise::text(5, 200_000));
-    host.ok(["area", "add", "work", "--tree", "guest", "--base", "debian@12"]);
-    host.ok(["save", "work", "-m", "first"]);
-    write(&host.path("guest/home/dev/notes"), b"two\n");
-    host.ok(["save", "work", "-m", "second"]);
-    host
+    Host::with_base(|dir| write(&dir.join("results"), &noise::text(5, 200_000)))
 }
 
 fn hand_over(from: &Host, to: &Host, name: &str) {

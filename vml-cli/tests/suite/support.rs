@@ -85,6 +85,20 @@ impl Host {
         host
     }
 
+    /// A host with the base `debian@12` and the area `work` upon it, saved twice: once with the files of `more`, then with changed notes.
+    pub fn with_base(more: impl FnOnce(&Path)) -> Self {
+        let host = Self::new();
+        make_guest(&host.path("base"));
+        make_guest(&host.path("guest"));
+        host.ok(["base", "add", "debian@12", "--tree", "base"]);
+        more(&host.path("guest/home/dev"));
+        host.ok(["area", "add", "work", "--tree", "guest", "--base", "debian@12"]);
+        host.ok(["save", "work", "-m", "first"]);
+        write(&host.path("guest/home/dev/notes"), b"two\n");
+        host.ok(["save", "work", "-m", "second"]);
+        host
+    }
+
     pub fn path(&self, below: &str) -> PathBuf {
         self.dir.path().join(below)
     }

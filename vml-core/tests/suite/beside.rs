@@ -2,69 +2,12 @@
 
 use crate::collect::{REAL, Trees, collect, opened};
 use crate::support::{assert_equal, assert_whole, build_new, init, memory, open, save, try_save};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Mutex};
 use vml_core::monitor::NoMonitor;
 use vml_core::{Backend, EntryId, ErrorKind, Repository};
+use vml_testkit::crash::{self, Turns};
 use vml_testkit::faulty::{Effect, FaultyBackend, Repeat};
 use vml_testkit::noise::Rng;
-
-/// Whose turn it is. Drawn anew before each operation, by who has it.
-struct Turns {
-    state: Mutex<State>,
-    changed: Condvar,
-}
-
-struct State {
-    turn: usize,
-    running: Vec<bool>,
-    rng: Rng,
-}
-
-impl State {
-    fn draw(&mut self) {
-        let running: Vec<usize> = (0..self.running.len()).filter(|actor| self.running[*actor]).collect();
-        if running.is_empty() {
-            return;
-        }
-        // Often the same one goes on for a while, so that whole phases fall into one step of another.
-        if !self.running[self.turn] || self.rng.below(4) == 0 {
-            self.turn = running[self.rng.below(running.len())];
-        }
-    }
-}
-
-impl Turns {
-    fn new(actors: usize, rng: Rng) -> Arc<Self> {
-        Arc::new(Self { state: Mutex::new(State { turn: 0, running: vec![true; actors], rng }), changed: Condvar::new() })
-    }
-
-    fn wait(&self, actor: usize) {
-        let mut state = self.state.lock().unwrap();
-        if state.turn == actor {
-            state.draw();
-            self.changed.notify_all();
-        }
-        while state.turn != actor {
-            state = self.changed.wait(state).unwrap();
-        }
-    }
-
-    fn leave(&self, actor: usize) {
-        let mut state = self.state.lock().unwrap();
-        state.running[actor] = false;
-        state.draw();
-        self.changed.notify_all();
-    }
-}
-
-/// Leaves when it is dropped.
-struct Leaving(Arc<Turns>, usize);
-
-impl Drop for Leaving {
-    fn drop(&mut self) {
-        self.0.leave(self.1);
-    }
-}
 
 /// What an actor does, with a handle of its own.
 type Act<'a> = Box<dyn FnOnce(Repository) + Send + 'a>;
@@ -72,23 +15,20 @@ type Act<'a> = Box<dyn FnOnce(Repository) + Send + 'a>;
 /// Runs all of them to their ends; `stops` says at which operation one of them dies.
 fn side_by_side(files: &Arc<dyn Backend>, rng: Rng, stops: &[Option<usize>], acts: Vec<Act<'_>>) {
     let turns = Turns::new(acts.len(), rng);
-    std::thread::scope(|scope| {
-        for (actor, (act, stop)) in acts.into_iter().zip(stops).enumerate() {
-            let (own, turns) = (Arc::clone(&turns), Arc::clone(&turns));
-            let faulty = FaultyBackend::observed(Arc::clone(files), move |_| own.wait(actor));
-            if let Some(at) = stop {
-                faulty.fail_at(*at, ErrorKind::Io, Repeat::Forever, Effect::Done);
-            }
-            scope.spawn(move || {
-                // Also when it panics, or the others would wait for ever.
-                let _leaving = Leaving(turns, actor);
-                // A dead one cannot even open it.
-                if let Ok(repository) = opened(Arc::new(faulty)) {
-                    act(repository);
-                }
-            });
+    let runs = acts.into_iter().zip(stops).enumerate().map(|(actor, (act, stop))| -> Box<dyn FnOnce() + Send + '_> {
+        let own = Arc::clone(&turns);
+        let faulty = FaultyBackend::observed(Arc::clone(files), move |_| own.wait(actor));
+        if let Some(at) = stop {
+            faulty.fail_at(*at, ErrorKind::Io, Repeat::Forever, Effect::Done);
         }
+        Box::new(move || {
+            // A dead one cannot even open it.
+            if let Ok(repository) = opened(Arc::new(faulty)) {
+                act(repository);
+            }
+        })
     });
+    crash::side_by_side(&turns, runs.collect());
 }
 
 fn seeds() -> (u64, u64) {
