@@ -13,11 +13,13 @@
 mod compare;
 mod cursor;
 mod read;
+mod recut;
 mod write;
 
 pub use compare::differing_ranges;
 pub(crate) use cursor::{Cursor, Item};
 pub(crate) use read::for_zeros;
+pub(crate) use recut::recut;
 pub use read::{GetChunk, RecipeReader, read_stream};
 pub use write::{ByteStream, PutMeta, RecipeWriter};
 

@@ -39,7 +39,7 @@ use vml_chunk::{Error, Result};
 /// Most entries of one file.
 const ENTRIES_MAX: usize = 1024;
 /// Most entries that a file tells of as what its entries continue.
-const LINEAGE_MAX: usize = 256;
+pub(crate) const LINEAGE_MAX: usize = 256;
 
 /// An entry that the receiver must have.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
