@@ -19,8 +19,8 @@ mod write;
 pub use compare::differing_ranges;
 pub(crate) use cursor::{Cursor, Item};
 pub(crate) use read::for_zeros;
-pub(crate) use recut::recut;
 pub use read::{GetChunk, RecipeReader, read_stream};
+pub(crate) use recut::recut;
 pub use write::{ByteStream, PutMeta, RecipeWriter};
 
 use bincode::{Decode, Encode};

@@ -28,12 +28,13 @@ mod save_disk;
 pub use check::{CheckOptions, Checked};
 pub use collect::{CollectOptions, Collected};
 pub use commit::{INTENT_RECORD, SAVING_DIR};
+pub(crate) use config::INLINE_LIMIT;
 pub use config::{CONFIG_RECORD, Config, Features};
 pub use forget::{Calendar, Candidate, Decision, ForgetOptions, Forgetting, KeepPolicy, LocalTime, Reason, Row, Within, decide};
 pub use forgotten::{FORGOTTEN_DIR, FORGOTTEN_RECORD};
 pub use policy::{POLICY_RECORD, Policy};
-pub(crate) use save_disk::{FILE_RUNS_MAX, MEMORY_CHUNKER};
 pub use save::{Learn, SaveDisk, SaveMemory, SaveRequest, SaveTree, Saved, ShownDisk, TreePlace};
+pub(crate) use save_disk::{FILE_RUNS_MAX, MEMORY_CHUNKER};
 pub use vml_chunk::ChunkerParams;
 pub use vml_chunk::gc::PackUse;
 

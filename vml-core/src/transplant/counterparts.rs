@@ -82,7 +82,7 @@ pub(super) fn note_of(here: EntryId, there: &EntryId, time_ms: i64) -> Note {
     Note { entry: here, time_ms, author: TRANSPLANT_AUTHOR.to_owned(), text }
 }
 
-fn origin_of(note: &Note) -> Option<EntryId> {
+pub(super) fn origin_of(note: &Note) -> Option<EntryId> {
     let text = note.text.strip_prefix(ENTRY_WORDS).filter(|_| note.author == TRANSPLANT_AUTHOR)?;
     text.split(' ').next()?.parse().ok()
 }

@@ -15,13 +15,16 @@
 mod counterparts;
 mod parts;
 mod plan;
+mod receive;
 mod run;
 mod verify;
 
 pub use plan::{TransplantPlan, plan_transplant};
+pub use receive::receive_through;
 pub use run::{Transplant, Transplanted, transplant};
 pub use verify::verify_equal;
 
+use crate::entry::EntryId;
 use crate::remote::TransferRequest;
 
 /// What to carry, and what the library cannot know.
@@ -35,6 +38,8 @@ pub struct TransplantRequest<'a> {
     pub time_ms: i64,
     /// Whether every entry is read again at both ends and compared before it is committed.
     pub verify: bool,
+    /// What the last entry is said to continue beyond what the source has, the newest first.
+    pub lineage: &'a [EntryId],
 }
 
 /// From where carried entries are said to come.

@@ -100,8 +100,7 @@ impl Carrier<'_> {
 
     fn disk(&self, writer: &StoreWriter<'_>, part: &DiskPart, known: &[KnownEntry]) -> Result<DiskPart> {
         let of_name = |entry: &Entry| entry.disks().find(|disk| disk.name == part.name).cloned();
-        let both: Vec<(DiskPart, DiskPart)> =
-            known.iter().filter_map(|known| of_name(&known.there).zip(of_name(&known.here))).collect();
+        let both: Vec<(DiskPart, DiskPart)> = known.iter().filter_map(|known| of_name(&known.there).zip(of_name(&known.here))).collect();
         if let Some((_, here)) = both.iter().find(|(there, _)| there.recipe == part.recipe) {
             return Ok(DiskPart { recipe: here.recipe.clone(), ..part.clone() });
         }
@@ -115,9 +114,7 @@ impl Carrier<'_> {
         }
         let disk = SavedDisk::new(self.source, &part.recipe);
         let runs = volume::file_runs(&disk, &volume::find(&disk)?, FILE_RUNS_MAX)?;
-        let known = near
-            .as_ref()
-            .map(|(here, changed)| KnownDisk { recipe: &here.recipe, data_bytes: here.stats.data_bytes, changed });
+        let known = near.as_ref().map(|(here, changed)| KnownDisk { recipe: &here.recipe, data_bytes: here.stats.data_bytes, changed });
         let options = DiskCaptureOptions { known, runs: &runs, threads: self.threads };
         let captured = capture_disk(writer, self.chunker, &disk, &options, self.monitor)?;
         let stats = DiskStats { data_bytes: captured.stats.data_bytes, ..part.stats };

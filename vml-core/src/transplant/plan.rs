@@ -23,7 +23,8 @@ impl TransplantPlan<'_> {
     /// # Errors
     /// What the target says.
     pub fn known(&mut self) -> Result<Vec<EntryId>> {
-        let before = self.plan.entries.iter().flat_map(|(_, entry)| entry.parents.iter().copied().chain(entry.base.iter().map(|base| base.entry)));
+        let before =
+            self.plan.entries.iter().flat_map(|(_, entry)| entry.parents.iter().copied().chain(entry.base.iter().map(|base| base.entry)));
         let before: HashSet<EntryId> = before.collect();
         let mut known = Vec::new();
         for id in before {

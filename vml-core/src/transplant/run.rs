@@ -273,6 +273,9 @@ impl Run<'_> {
                 lineage.extend(plan.counterparts.of(&before)?.map(|here| here.id));
             }
         }
+        for id in self.request.lineage {
+            lineage.extend(plan.counterparts.of(id)?.map(|here| here.id));
+        }
         Ok(lineage)
     }
 

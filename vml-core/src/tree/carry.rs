@@ -58,7 +58,8 @@ pub(crate) struct CarryOptions<'a> {
 /// # Cost
 /// That of the files that no known tree and no earlier call had; of the rest, the listings of directories in which something differs.
 pub(crate) fn carry_tree(writer: &StoreWriter<'_>, root: &Node, options: &CarryOptions<'_>, monitor: &dyn Monitor) -> Result<Node> {
-    let carrier = Carrier { options, store: writer.store(), monitor, meta: Mutex::new(writer.chunks(PackKind::Meta)?), done: Mutex::default() };
+    let carrier =
+        Carrier { options, store: writer.store(), monitor, meta: Mutex::new(writer.chunks(PackKind::Meta)?), done: Mutex::default() };
     run_pool(
         writer,
         PackKind::Data,
@@ -124,7 +125,8 @@ impl Carrier<'_> {
             NodeKind::File(content) => self.content(chunks, content),
             _ => Err(Error::invalid("only files are carried by a worker")),
         };
-        let content = content.map_err(|error| error.context(format!("cannot carry {}", at::shown(&at::join(&directory.path, &node.name)))))?;
+        let content =
+            content.map_err(|error| error.context(format!("cannot carry {}", at::shown(&at::join(&directory.path, &node.name)))))?;
         let kind = NodeKind::File(content);
         if let Some(key) = MemoKey::of(&node.kind) {
             self.options.memo.put(key, kind.clone());
