@@ -39,7 +39,7 @@ pub use listing::{Block, ListingReader, ListingWriter};
 pub use lookup::{find_path, split_path};
 pub(crate) use memo::Memo;
 pub use node::{Content, Node, NodeKind, Timestamp, display_path};
-pub use restore::{RestoreOptions, Restored, restore_tree};
+pub use restore::{RestoreOptions, Restored, TreeLimit, restore_tree};
 pub use same::{same_bytes, same_content};
 pub(crate) use witness::is_young;
 
