@@ -15,10 +15,12 @@
 
 mod open;
 mod plan;
+mod source;
 mod transfer;
 pub mod wire;
 
 pub use open::OpenRemote;
+pub use source::RemoteSource;
 pub use transfer::{TransferPlan, TransferRequest, Transferred, plan_transfer, transfer};
 
 use crate::entry::EntryId;

@@ -21,17 +21,20 @@ mod config;
 mod forget;
 mod forgotten;
 mod policy;
+pub(crate) mod reach;
+mod repair;
 mod resolve;
 mod save;
 mod save_disk;
 
-pub use check::{CheckOptions, Checked};
+pub use check::{CheckLog, CheckOptions, Checked, NoLog, Sample, Touched};
 pub use collect::{CollectOptions, Collected};
 pub use commit::{INTENT_RECORD, SAVING_DIR};
 pub use config::{CONFIG_RECORD, Config, Features};
 pub use forget::{Calendar, Candidate, Decision, ForgetOptions, Forgetting, KeepPolicy, LocalTime, Reason, Row, Within, decide};
 pub use forgotten::{FORGOTTEN_DIR, FORGOTTEN_RECORD};
 pub use policy::{POLICY_RECORD, Policy};
+pub use repair::{PackPlan, RecordFix, RecordPlan, RepairOptions, RepairPlan, RepairSource, Repaired, WantedChunk};
 pub use save::{Learn, SaveDisk, SaveMemory, SaveRequest, SaveTree, Saved, ShownDisk, TreePlace};
 pub use vml_chunk::ChunkerParams;
 pub use vml_chunk::gc::PackUse;
@@ -133,6 +136,7 @@ impl Repository {
                 level: i32::from(self.config.level),
                 threads: self.options.threads,
                 cache_len: self.options.cache_len,
+                parity_percent: self.parity_percent(monitor),
             };
             let (store, report) = ChunkStore::open(Arc::clone(&self.backend), options)?;
             tell(&report, monitor);

@@ -15,13 +15,13 @@
 
 mod open;
 pub(crate) mod publish;
-pub(crate) mod reach;
 mod read;
 mod receive;
 pub mod scrub;
 pub mod secrets;
 pub mod section;
 pub mod sign;
+mod source;
 mod write;
 
 pub use open::ShareFile;
@@ -29,6 +29,7 @@ pub use publish::{Placed, Provenance, ReceivedEntry, provenance};
 pub use read::{Preface, SHARE_HEAD_RECORD, read_preface};
 pub use receive::{ReceiveOptions, Received, receive};
 pub use sign::{PublicKey, SecretKey, Signer};
+pub use source::ShareSource;
 pub use write::{ShareRequest, Shared, share};
 
 use crate::entry::{Entry, EntryId, EntryKind};

@@ -73,7 +73,7 @@ impl Job {
             Err(error) => return say("it cannot be opened")(error),
         }
         let mut expected = (*self.expected).clone();
-        let rebuilt = look(&files, &expected, known, self.smooth, Some(CheckOptions { data: true }))?;
+        let rebuilt = look(&files, &expected, known, self.smooth, Some(CheckOptions { data: true, ..CheckOptions::default() }))?;
         if rebuilt && self.indexed {
             self.look_without_unindexed()?;
         }
@@ -86,7 +86,7 @@ impl Job {
         for which in if twice { &["first", "second"][..] } else { &["first"] } {
             collect(&repository).or_else(say(&format!("the {which} collection fails")))?;
         }
-        look(&files, &expected, known, self.smooth, twice.then_some(CheckOptions { data: false }))
+        look(&files, &expected, known, self.smooth, twice.then_some(CheckOptions::default()))
             .map_err(|error| format!("after a save and a collection: {error}"))?;
         Ok(())
     }
