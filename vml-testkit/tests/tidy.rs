@@ -38,7 +38,7 @@ const LAYERS: [(&str, &[&[&str]]); 4] = [
             &["service"],
             &["output", "progress", "failure", "places", "remotes"],
             &["machines"],
-            &["args", "areas", "bases", "catalogues", "keys", "tokens"],
+            &["args", "areas", "bases", "catalogues", "checks", "keys", "tokens"],
             &["images", "guests", "online", "credentials"],
             &["net"],
             &["settings", "files"],

@@ -13,7 +13,7 @@ pub mod seeds;
 mod share;
 mod wire;
 
-pub use self::chunk::{frame, index_segment, pack_footer};
+pub use self::chunk::{frame, index_segment, pack_footer, parity_file, salvage};
 pub use self::core::{config_record, entry_record, listing_block, recipe_node};
 pub use self::disk::{qcow2_header, vmdk, volume};
 pub use self::share::{catalogue, share_file};
@@ -30,9 +30,11 @@ pub struct Target {
 }
 
 /// Every target.
-pub const TARGETS: [Target; 15] = [
+pub const TARGETS: [Target; 17] = [
     Target { name: "pack_footer", check: pack_footer, seeds: seeds::pack_footer },
     Target { name: "index_segment", check: index_segment, seeds: seeds::index_segment },
+    Target { name: "salvage", check: salvage, seeds: seeds::salvage },
+    Target { name: "parity_file", check: parity_file, seeds: seeds::parity_file },
     Target { name: "frame", check: frame, seeds: seeds::frame },
     Target { name: "recipe_node", check: recipe_node, seeds: seeds::recipe_node },
     Target { name: "listing_block", check: listing_block, seeds: seeds::listing_block },

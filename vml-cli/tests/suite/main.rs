@@ -21,6 +21,7 @@ mod manual;
 mod objects;
 mod odd_names;
 mod places;
+mod recovery;
 mod remotes;
 mod share;
 mod shared_blocks;

@@ -146,6 +146,13 @@ impl Repository {
         Ok(&self.store.get().expect("set above").0)
     }
 
+    /// Tells of packs that were read through their parity because they are damaged.
+    pub fn tell_mended(&self, monitor: &dyn Monitor) {
+        for key in self.store.get().iter().flat_map(|(store, _)| store.mended_packs()) {
+            monitor.notice(&format!("{key} is damaged and was read through its parity: `vml repair` mends it"));
+        }
+    }
+
     /// What opening the store found, once it is open.
     pub fn open_report(&self) -> Option<&OpenReport> {
         self.store.get().map(|(_, report)| report)

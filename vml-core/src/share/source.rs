@@ -8,13 +8,13 @@ use vml_chunk::{ErrorKind, PackKind, Result};
 
 /// A share file that may have what is lost.
 pub struct ShareSource<'a> {
-    file: ShareFile<'a>,
+    file: &'a ShareFile<'a>,
     name: String,
 }
 
 impl<'a> ShareSource<'a> {
     /// Wraps an open file, known to people as `name`.
-    pub fn new(file: ShareFile<'a>, name: String) -> Self {
+    pub fn new(file: &'a ShareFile<'a>, name: String) -> Self {
         Self { file, name }
     }
 }

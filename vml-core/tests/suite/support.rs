@@ -15,8 +15,8 @@ pub use vml_testkit::files::{keys, overwrite, read};
 use vml_testkit::trees::Able;
 
 /// The directories of a repository.
-pub const DIRS: [&str; 12] =
-    ["data", "meta", "index", "entries", "notes", "refs/areas", "refs/tags", "refs/bases", "forgotten", "saving", "leases", "gc"];
+pub const DIRS: [&str; 13] =
+    ["data", "meta", "index", "entries", "notes", "refs/areas", "refs/tags", "refs/bases", "forgotten", "saving", "leases", "gc", "parity"];
 
 pub const OPTIONS: RepositoryOptions = RepositoryOptions { threads: 3, cache_len: 8 << 20 };
 

@@ -15,6 +15,7 @@ use super::{Repository, describe};
 use crate::entry::{EntryId, EntryKind};
 use crate::monitor::{Monitor, Problem, Task};
 use crate::refs::RefKind;
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use vml_chunk::repair::{BadRows, Verdict};
 use vml_chunk::{ChunkStore, ErrorKind, Result};
@@ -122,7 +123,7 @@ impl Repository {
                 counter.notice(&format!("{key} is missing or cut short, and no entry needs it"));
             }
         }
-        self.note_lost(store, &walk, &counter);
+        self.note_lost(store, &walk, &counter)?;
         self.check_refs(&ids, &counter)?;
         self.notes(&counter)?;
         self.check_parity(store, options.data, &counter)?;
@@ -177,13 +178,16 @@ impl Repository {
         cannot_note(noted, monitor);
     }
 
-    /// Notes which chunks are lost, as far as the walk could see.
-    fn note_lost(&self, store: &ChunkStore, walk: &Walk<'_>, monitor: &dyn Monitor) {
+    /// Notes which chunks are lost, as far as the walk could see; packs that are gone need no note.
+    fn note_lost(&self, store: &ChunkStore, walk: &Walk<'_>, monitor: &dyn Monitor) -> Result<()> {
+        let there: HashSet<_> = store.pack_files()?.into_iter().map(|(kind, id, _)| (kind, id)).collect();
         let noted = store.note_damage(&|damage| {
             damage.set_lost(walk.lost());
             damage.unknown |= !walk.is_complete;
+            damage.packs = damage.packs.iter().filter(|pack| there.contains(pack)).collect();
         });
         cannot_note(noted, monitor);
+        Ok(())
     }
 
     fn check_refs(&self, ids: &[EntryId], monitor: &dyn Monitor) -> Result<()> {
