@@ -21,6 +21,7 @@ mod manual;
 mod objects;
 mod odd_names;
 mod places;
+mod read_only;
 mod recovery;
 mod remotes;
 mod share;

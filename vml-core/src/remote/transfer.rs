@@ -1,7 +1,7 @@
 //! Brings entries from one repository to another: what the sink lacks, several frames at once, then the entries.
 
 use super::plan::{Job, Planner};
-use super::{Arrived, CHUNKS_MAX, Commit, Committed, ENTRIES_MAX, FrameAt, HistoryItem, Needs, NoteId, Parcel, Placed, Remote};
+use super::{Arrived, CHUNKS_MAX, Commit, Committed, ENTRIES_MAX, FrameAt, HistoryItem, Needs, NoteId, Parcel, Placed, Remote, RemoteRef};
 use crate::entry::{Entry, EntryId};
 use crate::monitor::{Monitor, Task};
 use crate::refs::RefKind;
@@ -173,10 +173,10 @@ impl TransferPlan {
 pub fn plan_transfer(source: &dyn Remote, sink: &dyn Remote, request: &TransferRequest<'_>) -> Result<TransferPlan> {
     let mut plan = TransferPlan::default();
     // What an entry that is there continues is there too: it was committed first.
-    let present = there(sink, request.entries)?;
-    plan.present_count = present.len() as u64;
+    let mut at_sink = there(sink, request.entries)?;
+    plan.present_count = at_sink.len() as u64;
     let wanted: Vec<EntryId>;
-    (plan.present, wanted) = request.entries.iter().partition(|id| present.contains(id));
+    (plan.present, wanted) = request.entries.iter().partition(|id| at_sink.contains(id));
     let mut items: Vec<HistoryItem> = Vec::new();
     if request.history {
         let mut seen = HashSet::new();
@@ -196,7 +196,9 @@ pub fn plan_transfer(source: &dyn Remote, sink: &dyn Remote, request: &TransferR
             return Err(Error::not_found(format!("entry {} is not there", id.short())));
         }
     }
-    let at_sink = there(sink, &entries)?;
+    // Those that were asked for were asked about.
+    let others: Vec<EntryId> = entries.iter().copied().filter(|id| !request.entries.contains(id)).collect();
+    at_sink.extend(there(sink, &others)?);
     let missing: Vec<EntryId> = entries.into_iter().filter(|id| !at_sink.contains(id)).collect();
     read_entries(source, &missing, &mut plan.entries)?;
     if !request.history {
@@ -427,15 +429,24 @@ impl Crossing<'_> {
 
 /// Notes and tags that the sink lacks, of entries that it has.
 fn send_marks(source: &dyn Remote, sink: &dyn Remote, transferred: &mut Transferred) -> Result<()> {
-    let have: HashSet<NoteId> = sink.notes()?.into_iter().collect();
-    let notes: Vec<NoteId> = source.notes()?.into_iter().filter(|note| !have.contains(note)).collect();
-    let of_notes: Vec<EntryId> = notes.iter().map(|note| note.entry).collect::<HashSet<_>>().into_iter().collect();
-    let tags_at_sink: HashMap<String, EntryId> =
-        sink.refs()?.into_iter().filter(|at| at.kind == RefKind::Tag).map(|at| (at.name, at.entry)).collect();
-    let tags = source.refs()?.into_iter().filter(|at| at.kind == RefKind::Tag && tags_at_sink.get(&at.name) != Some(&at.entry));
+    let arrived: HashSet<EntryId> = transferred.entries.iter().map(|(_, arrived)| arrived.id).collect();
+    let of_source = both(|| source.notes(), || source.refs())?;
+    let is_tag = |at: &RemoteRef| at.kind == RefKind::Tag;
+    let (notes, tags): (Vec<NoteId>, Vec<RemoteRef>) = (of_source.0, of_source.1.into_iter().filter(is_tag).collect());
+    // Each question costs a round trip, so none is asked whose answer does not matter.
+    let (have, at_sink) = both(
+        || if notes.is_empty() { Ok(Vec::new()) } else { sink.notes() },
+        || if tags.is_empty() { Ok(Vec::new()) } else { sink.refs() },
+    )?;
+    let have: HashSet<NoteId> = have.into_iter().collect();
+    let notes: Vec<NoteId> = notes.into_iter().filter(|note| !have.contains(note)).collect();
+    let at_sink: HashMap<String, EntryId> = at_sink.into_iter().filter(is_tag).map(|at| (at.name, at.entry)).collect();
+    let tags = tags.into_iter().filter(|at| at_sink.get(&at.name) != Some(&at.entry));
     let tags: Vec<(String, EntryId)> = tags.map(|at| (at.name, at.entry)).collect();
-    let of_tags: Vec<EntryId> = tags.iter().map(|(_, entry)| *entry).collect();
-    let there = there(sink, &[of_notes, of_tags].concat())?;
+    let marked: HashSet<EntryId> = notes.iter().map(|note| note.entry).chain(tags.iter().map(|(_, entry)| *entry)).collect();
+    let unsure: Vec<EntryId> = marked.into_iter().filter(|id| !arrived.contains(id)).collect();
+    let mut there = there(sink, &unsure)?;
+    there.extend(arrived);
     let notes: Vec<NoteId> = notes.into_iter().filter(|note| there.contains(&note.entry)).collect();
     in_parts(
         &notes,
@@ -450,4 +461,14 @@ fn send_marks(source: &dyn Remote, sink: &dyn Remote, transferred: &mut Transfer
         transferred.other_tags.extend(sink.commit(&Commit { tags: part.to_vec(), ..Commit::default() })?.other_tags);
     }
     Ok(())
+}
+
+/// Asks two questions at once.
+fn both<A: Send, B>(one: impl FnOnce() -> Result<A> + Send, other: impl FnOnce() -> Result<B>) -> Result<(A, B)> {
+    std::thread::scope(|scope| {
+        let one = scope.spawn(one);
+        let other = other()?;
+        let one = one.join().unwrap_or_else(|_| Err(Error::new(ErrorKind::Interrupted, "a thread of the transfer has died")))?;
+        Ok((one, other))
+    })
 }

@@ -35,7 +35,7 @@ pub use listed::{Fetched, FetchedWhat, Fetching, Listed, ListedKind, ListedOptio
 pub use listing::{Block, ListingReader, ListingWriter};
 pub use lookup::{find_path, split_path};
 pub use node::{Content, Node, NodeKind, Timestamp, display_path};
-pub use restore::{RestoreOptions, Restored, restore_tree};
+pub use restore::{RestoreOptions, Restored, TreeLimit, restore_tree};
 pub use same::same_content;
 pub(crate) use witness::is_young;
 

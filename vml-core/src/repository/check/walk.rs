@@ -3,13 +3,13 @@
 use super::Counter;
 use crate::entry::{Entry, EntryId};
 use crate::monitor::{Monitor, Problem, Task};
-use crate::recipe::{Piece, Recipe, RecipeReader};
+use crate::recipe::{Cursor, Item, Piece, Recipe, RecipeReader};
 use crate::repository::describe;
 use crate::tree::{Content, DEPTH_MAX, ListingReader, Node, NodeKind, display_path, join_path};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use vml_chunk::repair::BadRows;
 use vml_chunk::store::LOST_MAX;
-use vml_chunk::{ChunkId, ChunkStore};
+use vml_chunk::{ChunkId, ChunkStore, Result};
 
 /// A bit for every row of the index: a set of chunks that costs an eighth of a byte each.
 struct Positions {
@@ -40,6 +40,10 @@ pub(super) struct Walk<'a> {
     store: &'a ChunkStore,
     bad: &'a BadRows,
     whole: Positions,
+    /// Nodes of streams below which nothing is damaged or missing.
+    whole_nodes: Positions,
+    /// And those below which something is: how many chunks and bytes.
+    lossy_nodes: HashMap<ChunkId, (u64, u64)>,
     nodes_count: u64,
     /// Chunks that are in no pack.
     lost: HashSet<ChunkId>,
@@ -65,6 +69,8 @@ impl<'a> Walk<'a> {
             store,
             bad,
             whole: Positions::new(store),
+            whole_nodes: Positions::new(store),
+            lossy_nodes: HashMap::new(),
             nodes_count: 0,
             lost: HashSet::new(),
             is_complete: true,
@@ -166,24 +172,60 @@ impl<'a> Walk<'a> {
 
     /// What is wrong with the chunks of a stream, if anything.
     fn missing(&mut self, recipe: &Recipe) -> Option<String> {
-        let (mut count, mut bytes) = (0_u64, 0_u64);
-        for piece in RecipeReader::new(self.store, recipe) {
-            match piece {
-                Ok(Piece::Data { id, len }) if !self.bad.is_sound(&id, len) => {
-                    count += 1;
-                    bytes += u64::from(len);
-                    if self.lost.len() <= LOST_MAX && !self.whole.view.contains(&id) {
-                        self.lost.insert(id);
+        match self.walk_stream(recipe) {
+            Ok((0, _)) => None,
+            Ok((count, bytes)) => {
+                Some(format!("{count} of its chunks, {bytes} bytes, are damaged, not in the repository, or not of that length"))
+            }
+            Err(error) => {
+                self.is_complete = false;
+                Some(format!("its recipe cannot be read: {}", describe(&error)))
+            }
+        }
+    }
+
+    /// How many chunks of a stream are damaged or missing, and their bytes. A node is looked into once, however often it stands anywhere.
+    fn walk_stream(&mut self, recipe: &Recipe) -> Result<(u64, u64)> {
+        let mut lost = (0_u64, 0_u64);
+        // Nodes that the cursor is in: where each ends, and what was lost before it.
+        let mut inside: Vec<(ChunkId, u64, (u64, u64))> = Vec::new();
+        let mut cursor = Cursor::new(self.store, recipe)?;
+        loop {
+            while let Some((id, _, before)) = inside.pop_if(|(_, end, _)| *end <= cursor.offset()) {
+                if lost == before {
+                    self.whole_nodes.insert(&id);
+                } else {
+                    self.lossy_nodes.insert(id, (lost.0.saturating_sub(before.0), lost.1.saturating_sub(before.1)));
+                }
+            }
+            match cursor.peek() {
+                None => return Ok(lost),
+                Some(Item::Node { node, .. }) => {
+                    let (id, end) = (node.id, cursor.offset().saturating_add(node.len));
+                    if self.whole_nodes.contains(&id) {
+                        cursor.check()?;
+                        cursor.skip();
+                    } else if let Some((count, bytes)) = self.lossy_nodes.get(&id) {
+                        lost = (lost.0.saturating_add(*count), lost.1.saturating_add(*bytes));
+                        cursor.skip();
+                    } else {
+                        cursor.descend()?;
+                        inside.push((id, end, lost));
                     }
                 }
-                Ok(_) => {}
-                Err(error) => {
-                    self.is_complete = false;
-                    return Some(format!("its recipe cannot be read: {}", describe(&error)));
+                Some(Item::Piece(piece)) => {
+                    if let Piece::Data { id, len } = piece
+                        && !self.bad.is_sound(id, *len)
+                    {
+                        lost = (lost.0.saturating_add(1), lost.1.saturating_add(u64::from(*len)));
+                        if self.lost.len() <= LOST_MAX && !self.whole.view.contains(id) {
+                            self.lost.insert(*id);
+                        }
+                    }
+                    cursor.skip();
                 }
             }
         }
-        (count > 0).then(|| format!("{count} of its chunks, {bytes} bytes, are damaged, not in the repository, or not of that length"))
     }
 
     /// Whether every block of a listing was found whole before, with all below it.
