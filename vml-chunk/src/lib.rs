@@ -6,8 +6,9 @@
 //!
 //! ```text
 //! gc         Collector, Marks, Plan                               mark, plan, quarantine, sweep
+//! repair     PackReport, TakenAway                                examine, salvage, index anew
 //! store      ChunkStore, StoreWriter, run_pool                     put, get, contains, finish
-//! index      sorted mapped segments          pack  frames + footer         verify, rebuild
+//! index      sorted mapped segments          pack  frames + footer         parity  what rotted, calculated
 //! chunker    where to cut    frame  compress together    backend  where files live    codec  small records
 //! id  error  format  stats
 //! ```
@@ -47,6 +48,8 @@ pub mod id;
 pub mod index;
 mod mmap;
 pub mod pack;
+pub mod parity;
+pub mod repair;
 pub mod stats;
 pub mod store;
 

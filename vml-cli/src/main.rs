@@ -7,6 +7,7 @@ mod areas;
 mod args;
 mod bases;
 mod catalogues;
+mod checks;
 mod commands;
 #[cfg(feature = "object")]
 mod credentials;

@@ -28,8 +28,7 @@ pub fn repository(chosen: Option<&Path>) -> Result<PathBuf> {
     }
 }
 
-/// Where copies of files of repositories far away may be kept: `VML_CACHE`, else `vml` in the user's cache folder; `None` when there is none.
-#[cfg(feature = "object")]
+/// Where copies of files of repositories far away, and what checks have proven, may be kept: `VML_CACHE`, else `vml` in the user's cache folder; `None` when there is none.
 pub fn cache() -> Option<PathBuf> {
     let set = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     set("VML_CACHE")

@@ -36,8 +36,8 @@ pub use repository::{Config, Repository, RepositoryOptions};
 #[cfg(feature = "object")]
 pub use vml_chunk::backend::object;
 pub use vml_chunk::{
-    Backend, CachedBackend, ChunkId, ChunkStore, DiscardBackend, Error, ErrorKind, IoResultExt, LocalBackend, MemoryBackend, PackKind,
-    Result,
+    Backend, CachedBackend, ChunkId, ChunkStore, DiscardBackend, Error, ErrorKind, IoResultExt, LocalBackend, MemoryBackend, PackId,
+    PackKind, Result,
 };
 
 /// The README's example is compiled and run as a test.

@@ -17,6 +17,8 @@ pub enum Task {
     CheckData,
     /// Walking entries to see what is needed, and taking away packs that are not.
     Collect,
+    /// Saving what is sound in damaged packs, and fetching what is lost; chunks are its files.
+    Repair,
     /// Looking for secrets.
     Scan,
     /// Writing or receiving a share file; chunks are its files.

@@ -17,7 +17,7 @@ pub(crate) const ENTRIES_DIR: &str = "entries";
 const REF_MAX_LEN: u64 = 4096;
 
 /// What a ref is for: its directory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Encode, Decode)]
 pub enum RefKind {
     /// The newest entry of an area.
     Area,
@@ -135,7 +135,8 @@ fn target(kind: RefKind, name: &str, key: &str, read: Result<Vec<u8>>) -> Result
     }
 }
 
-fn key(kind: RefKind, name: &str) -> Result<String> {
+/// The key of a ref.
+pub(crate) fn key(kind: RefKind, name: &str) -> Result<String> {
     match kind {
         RefKind::Base => {
             let (base, version) = split_base(name)?;
@@ -146,6 +147,11 @@ fn key(kind: RefKind, name: &str) -> Result<String> {
             Ok(format!("{}/{name}", kind.dir()))
         }
     }
+}
+
+/// The record of a ref.
+pub(crate) fn record(target: EntryId) -> Vec<u8> {
+    encode_record(REF_RECORD, &RefRecord { target })
 }
 
 /// Splits `name@version`.

@@ -9,7 +9,13 @@ use std::path::{Path, PathBuf};
 const LAYERS: [(&str, &[&[&str]]); 4] = [
     (
         "vml-chunk",
-        &[&["gc"], &["store"], &["pack", "frame", "index"], &["chunker", "codec", "backend", "mmap"], &["id", "error", "format", "stats"]],
+        &[
+            &["gc", "repair"],
+            &["store"],
+            &["pack", "parity", "frame", "index"],
+            &["chunker", "codec", "backend", "mmap"],
+            &["id", "error", "format", "stats"],
+        ],
     ),
     (
         "vml-core",
@@ -33,7 +39,7 @@ const LAYERS: [(&str, &[&[&str]]); 4] = [
             &["service"],
             &["output", "progress", "failure", "places", "remotes"],
             &["machines"],
-            &["args", "areas", "bases", "catalogues", "keys", "tokens"],
+            &["args", "areas", "bases", "catalogues", "checks", "keys", "tokens"],
             &["images", "guests", "online", "credentials"],
             &["net"],
             &["settings", "files"],

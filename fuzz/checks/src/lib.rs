@@ -15,7 +15,7 @@ mod share;
 mod store;
 mod wire;
 
-pub use self::chunk::{frame, index_segment, pack_footer};
+pub use self::chunk::{frame, index_segment, pack_footer, parity_file, salvage};
 pub use self::core::{config_record, entry_record, listing_block, recipe_node};
 pub use self::disk::{qcow2_header, vmdk, volume};
 pub use self::remote::remote_wire;
@@ -37,6 +37,8 @@ pub struct Target {
 pub const TARGETS: [Target; 17] = [
     Target { name: "pack_footer", check: pack_footer, seeds: seeds::pack_footer },
     Target { name: "index_segment", check: index_segment, seeds: seeds::index_segment },
+    Target { name: "salvage", check: salvage, seeds: seeds::salvage },
+    Target { name: "parity_file", check: parity_file, seeds: seeds::parity_file },
     Target { name: "frame", check: frame, seeds: seeds::frame },
     Target { name: "recipe_node", check: recipe_node, seeds: seeds::recipe_node },
     Target { name: "listing_block", check: listing_block, seeds: seeds::listing_block },

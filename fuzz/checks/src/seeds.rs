@@ -66,6 +66,25 @@ pub fn index_segment() -> Vec<Seed> {
     ]
 }
 
+/// Frames between other bytes.
+pub fn salvage() -> Vec<Seed> {
+    let frames: Vec<Vec<u8>> = frame().into_iter().map(|(_, bytes)| bytes).collect();
+    let between = |rest: &[u8]| frames.iter().flat_map(|frame| [rest, frame].concat()).collect();
+    vec![("row", between(b"")), ("gaps", between(b"VMLfVMLPACK"))]
+}
+
+/// The ends of files of parity.
+pub fn parity_file() -> Vec<Seed> {
+    let layout = |len| vml_chunk::parity::ParityLayout::new(PackId::of(b"p"), len, 5);
+    let file = |len| {
+        let layout = layout(len);
+        let mut bytes = vec![0; usize::try_from(layout.file_len()).expect("small") - 96];
+        bytes.extend_from_slice(&layout.encode());
+        bytes
+    };
+    vec![("empty", file(0)), ("trailer", layout(100).encode().to_vec())]
+}
+
 /// Compressed and raw frames.
 pub fn frame() -> Vec<Seed> {
     let seal = |chunks: &[&[u8]]| {

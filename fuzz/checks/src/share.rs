@@ -19,7 +19,7 @@ pub fn share_file(bytes: &[u8]) {
             assert_eq!(repository.entry(id).expect("it was taken"), *entry);
         }
         let monitor = CollectMonitor::default();
-        let checked = repository.check(CheckOptions { data: false }, &monitor).expect("it can be read");
+        let checked = repository.check(CheckOptions::default(), &monitor).expect("it can be read");
         assert_eq!(checked.problems_count, 0, "what was taken is whole: {:?}", monitor.problems());
     }
 }

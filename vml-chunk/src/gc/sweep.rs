@@ -7,6 +7,7 @@ use crate::frame::{FrameDecoder, SealedFrame};
 use crate::id::{ChunkId, PackId};
 use crate::index::{INDEX_DIR, IndexView, PackRow};
 use crate::pack::{FooterChunk, PackKind, read_footer};
+use crate::parity::parity_key;
 use crate::store::{ChunkStore, ChunkWriter, Found, PackNames, Quarantine, Seen, StoreWriter};
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -146,6 +147,7 @@ impl<'s> Collector<'s> {
         let deleted = if going.is_empty() { Vec::new() } else { self.copy_and_delete(&going, marks, &mut swept, each)? };
         let list = &self.seen.list;
         self.store.drop_from_index(&|kind, id| list.forbids(kind, id))?;
+        self.store.drop_orphaned_parity()?;
         let done = Quarantine {
             packs: PackNames::default(),
             gone: list.gone.iter().chain(list.packs.iter().filter(|pack| deleted.contains(pack))).collect(),
@@ -188,6 +190,7 @@ impl<'s> Collector<'s> {
         let mut deleted = Vec::new();
         for pack in whole {
             self.store.backend().delete(&pack.kind.key(&pack.id))?;
+            self.store.backend().delete(&parity_key(&pack.id))?;
             swept.deleted_packs_count += 1;
             swept.deleted_bytes += pack.len;
             deleted.push((pack.kind, pack.id));

@@ -177,6 +177,32 @@ impl IndexView {
         self.segments.iter().filter_map(|loaded| loaded.segment.find(id).and_then(|(_, record)| loaded.locate(&record)))
     }
 
+    /// Everywhere that a chunk is, with segment and row of each record.
+    pub fn places<'a>(&'a self, id: &'a ChunkId) -> impl Iterator<Item = (usize, usize, Location)> + 'a {
+        self.segments.iter().enumerate().filter_map(|(number, loaded)| {
+            let (row, record) = loaded.segment.find(id)?;
+            Some((number, row, loaded.locate(&record)?))
+        })
+    }
+
+    /// Calls `each` with segment, row and chunk of every record in packs that are there and `wanted`.
+    pub fn for_each_record_in(&self, wanted: &dyn Fn(&PackRow) -> bool, each: &mut dyn FnMut(usize, usize, &PackRow, &ChunkId)) {
+        for (number, loaded) in self.segments.iter().enumerate() {
+            let row_of = |pack: usize| u32::try_from(pack).ok().and_then(|pack| loaded.segment.pack(pack)).filter(wanted);
+            let packs: Vec<Option<PackRow>> = (0..loaded.alive.len()).map(|pack| row_of(pack).filter(|_| loaded.alive[pack])).collect();
+            if packs.iter().all(Option::is_none) {
+                continue;
+            }
+            for row in 0..loaded.segment.len() {
+                let record = loaded.segment.record(row);
+                let pack = loaded.segment.frame(record.frame).and_then(|frame| packs.get(frame.pack as usize)?.as_ref());
+                if let Some(pack) = pack {
+                    each(number, row, pack, &record.id);
+                }
+            }
+        }
+    }
+
     /// The packs that are there, each once.
     pub fn packs(&self) -> Vec<PackRow> {
         let mut rows: Vec<PackRow> = self.segments.iter().flat_map(Loaded::packs).collect();

@@ -5,6 +5,7 @@ use crate::backend::{Backend, PutOutcome, Staged};
 use crate::error::{Error, ErrorKind, Result};
 use crate::frame::{FrameBuilder, FrameEncoder, SealedFrame};
 use crate::id::{ChunkId, PackId};
+use crate::parity::ParityWriter;
 
 /// A pack that is published, and what is in it.
 #[derive(Debug, Clone)]
@@ -23,6 +24,7 @@ pub struct PackWriter {
     hasher: blake3::Hasher,
     len: u64,
     footer: Footer,
+    parity: Option<ParityWriter>,
     failed: bool,
 }
 
@@ -32,8 +34,17 @@ impl PackWriter {
     /// # Errors
     /// Whatever the backend says.
     pub fn create(backend: &dyn Backend, kind: PackKind) -> Result<Self> {
+        Self::create_with_parity(backend, kind, None)
+    }
+
+    /// Begins a pack that gets parity of so many percent beside it.
+    ///
+    /// # Errors
+    /// Whatever the backend says, `InvalidInput` for a percentage that cannot be.
+    pub fn create_with_parity(backend: &dyn Backend, kind: PackKind, percent: Option<u8>) -> Result<Self> {
         let footer = Footer { kind, frames: Vec::new(), chunks: Vec::new() };
-        let mut pack = Self { staged: backend.stage()?, hasher: blake3::Hasher::new(), len: 0, footer, failed: false };
+        let parity = percent.map(|percent| ParityWriter::create(backend, percent)).transpose()?;
+        let mut pack = Self { staged: backend.stage()?, hasher: blake3::Hasher::new(), len: 0, footer, parity, failed: false };
         pack.write(&kind.header())?;
         Ok(pack)
     }
@@ -110,6 +121,10 @@ impl PackWriter {
                 Err(error) => return Err(error),
             }
         }
+        // After its pack, so that none is ever of a pack that was not there; before anybody is told of the pack.
+        if let Some(parity) = self.parity.take() {
+            parity.finish(backend, &id)?;
+        }
         Ok(PackInfo { id, len: self.len, footer: self.footer })
     }
 
@@ -117,7 +132,9 @@ impl PackWriter {
         if self.failed {
             return Err(Error::new(ErrorKind::Interrupted, "the pack cannot be continued after an error"));
         }
-        self.staged.append(bytes).inspect_err(|_| self.failed = true)?;
+        let parity = self.parity.as_mut();
+        let written = self.staged.append(bytes).and_then(|()| parity.map_or(Ok(()), |parity| parity.push(bytes)));
+        written.inspect_err(|_| self.failed = true)?;
         self.hasher.update(bytes);
         self.len += bytes.len() as u64;
         Ok(())

@@ -13,15 +13,18 @@
 //! sure, before it commits, that everything it relied on is and stays there. `docs/concurrency.md` has the argument.
 
 mod cache;
+mod damage;
 mod lease;
 mod open;
 mod pool;
 mod quarantine;
 mod read;
+mod rebuild;
 mod secure;
 mod segments;
 mod write;
 
+pub use damage::{DAMAGE_KEY, DAMAGE_RECORD, Damage, LOST_MAX};
 pub use lease::{LEASE_RECORD, LEASES_DIR, LeaseRecord};
 pub use open::{OpenReport, StoreOptions};
 pub use pool::{JobSink, run_pool};
@@ -39,6 +42,7 @@ use crate::index::IndexView;
 use crate::pack::PackKind;
 use crate::stats::StoreTotals;
 use cache::FrameCache;
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 /// A deduplicating, compressing store of chunks on a [`Backend`].
@@ -52,6 +56,8 @@ pub struct ChunkStore {
     changing: Mutex<()>,
     cache: FrameCache,
     scratch: read::ScratchPool,
+    /// Packs that were read through their parity.
+    mended: Mutex<BTreeSet<String>>,
     /// Names and lengths of the files when a missing chunk last made it look at the index again.
     looked_at: Mutex<Option<Vec<(String, u64)>>>,
 }
@@ -65,6 +71,11 @@ impl ChunkStore {
     /// Where its files are.
     pub fn backend(&self) -> &Arc<dyn Backend> {
         &self.backend
+    }
+
+    /// How it writes.
+    pub fn options(&self) -> &StoreOptions {
+        &self.options
     }
 
     /// What it holds.

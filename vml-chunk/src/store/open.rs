@@ -1,6 +1,7 @@
 //! Opens a store, and brings an index that lost something up to what the packs say.
 
 use super::cache::FrameCache;
+use super::damage::Damage;
 use super::quarantine::Seen;
 use super::{ChunkStore, read};
 use crate::backend::{Backend, Mapped, PutOutcome};
@@ -9,6 +10,7 @@ use crate::format::{FRAME_TARGET_MAX, FRAME_TARGET_MIN};
 use crate::id::PackId;
 use crate::index::{INDEX_DIR, IndexView, PackRow, Segment, SegmentPack, build_segment};
 use crate::pack::{Footer, PackKind, read_footer};
+use crate::parity::PARITY_PERCENT_MAX;
 use rayon::prelude::*;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
@@ -26,13 +28,15 @@ pub struct StoreOptions {
     pub threads: usize,
     /// Plain bytes of frames kept for readers.
     pub cache_len: usize,
+    /// Parity beside each pack that is written, in percent of it, 1 to 100; none without.
+    pub parity_percent: Option<u8>,
 }
 
 impl Default for StoreOptions {
     /// Frames of 4 MiB at level 3, a thread a core, 64 MiB of cache.
     fn default() -> Self {
         let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        Self { frame_len: 4 << 20, level: 3, threads, cache_len: 64 << 20 }
+        Self { frame_len: 4 << 20, level: 3, threads, cache_len: 64 << 20, parity_percent: None }
     }
 }
 
@@ -66,6 +70,9 @@ impl ChunkStore {
                 options.frame_len
             )));
         }
+        if let Some(percent) = options.parity_percent.filter(|percent| !(1..=PARITY_PERCENT_MAX).contains(percent)) {
+            return Err(Error::invalid(format!("parity is {percent} %, it must be from 1 to {PARITY_PERCENT_MAX}")));
+        }
         let (view, report, seen) = load(backend.as_ref(), false, options.threads)?;
         let store = Self {
             seen: Mutex::new(seen.bytes),
@@ -75,6 +82,7 @@ impl ChunkStore {
             view: RwLock::new(Arc::new(view)),
             changing: Mutex::default(),
             scratch: read::ScratchPool::default(),
+            mended: Mutex::default(),
             looked_at: Mutex::default(),
         };
         Ok((store, report))
@@ -125,8 +133,11 @@ fn load(backend: &dyn Backend, verify: bool, threads: usize) -> Result<(IndexVie
     // after its pack was listed, and we have seen both.
     let list = Seen::read(backend)?.list;
     let (going, staying): (Vec<_>, Vec<_>) = loading.unindexed.into_iter().partition(|(kind, id)| list.forbids(*kind, id));
+    // So has each one that is damaged, lest it hide what another has whole.
+    let damage = Damage::read(backend)?;
+    let (damaged, staying): (Vec<_>, Vec<_>) = staying.into_iter().partition(|(kind, id)| damage.packs.contains(*kind, id));
     // Few enough at a time that their footers are a bounded part of memory.
-    for group in staying.chunks(64).chain(going.chunks(64)) {
+    for group in staying.chunks(64).chain(going.chunks(64)).chain(damaged.chunks(1)) {
         let footers: Vec<_> = pool.install(|| group.par_iter().map(|(kind, id)| (*kind, *id, read_footer(backend, *kind, id))).collect());
         let mut batch: Vec<(PackId, u64, Footer)> = Vec::new();
         for (kind, id, footer) in footers {
@@ -174,6 +185,15 @@ pub(super) fn add_segment(
         Err(error) => return Err(error),
     };
     Ok(view.with_segment(name, Segment::from_data(data)?))
+}
+
+/// Writes a segment over `packs`; tells its name.
+pub(super) fn put_segment(backend: &dyn Backend, packs: &[(PackId, u64, Footer)]) -> Result<String> {
+    let rows: Vec<_> = packs.iter().map(|(id, len, footer)| SegmentPack { id: *id, len: *len, footer }).collect();
+    let bytes = build_segment(&rows)?;
+    let name = blake3::hash(&bytes).to_hex().to_string();
+    put_and_map(backend, &format!("{INDEX_DIR}/{name}"), &bytes)?;
+    Ok(name)
 }
 
 /// As [`add_segment`], and nothing is written.

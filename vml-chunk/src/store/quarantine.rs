@@ -69,6 +69,15 @@ impl PackNames {
         self.len() == 0
     }
 
+    /// Takes a name away.
+    pub fn remove(&mut self, kind: PackKind, id: &PackId) {
+        let names = match kind {
+            PackKind::Data => &mut self.data,
+            PackKind::Meta => &mut self.meta,
+        };
+        names.retain(|name| name != id);
+    }
+
     pub(super) fn is_sorted(&self) -> bool {
         [&self.data, &self.meta].into_iter().all(|names| names.is_sorted_by(|a, b| a < b))
     }

@@ -1,12 +1,14 @@
 //! Gets chunks: verified, from any copy, and once more after a fresh look when none is good.
 
 use super::ChunkStore;
+use crate::backend::Backend;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::FRAME_MAX_STORED_LEN;
 use crate::frame::FrameDecoder;
 use crate::id::{ChunkId, PackId};
 use crate::index::{INDEX_DIR, Location};
 use crate::pack::PackKind;
+use crate::parity::Mending;
 use std::ops::{Deref, Range};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -67,9 +69,35 @@ impl ChunkStore {
     pub fn get(&self, id: &ChunkId) -> Result<Chunk> {
         match self.try_get(id) {
             // Another process may have merged the index, or a byte of it may be damaged.
-            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Corrupt) && self.look_again()? => self.try_get(id),
-            other => other,
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Corrupt) && self.look_again()? => {
+                self.try_get(id).or_else(|error| self.get_mended(id).ok_or(error))
+            }
+            other => other.or_else(|error| self.get_mended(id).ok_or(error)),
         }
+    }
+
+    /// Gets a chunk that cannot be read as it is through the parity of its packs.
+    fn get_mended(&self, id: &ChunkId) -> Option<Chunk> {
+        self.view().locate(id).find_map(|location| {
+            let mending = Mending::new(self.backend.as_ref(), location.kind, &location.pack).ok()?;
+            let key = (location.pack, location.frame_offset);
+            let frame = self.cache.get(key, location.plain_len as usize, || self.decode(&mending, &location)).ok()?;
+            let start = location.chunk_offset as usize;
+            let range = start..start + location.chunk_len as usize;
+            if frame.get(range.clone()).is_none_or(|bytes| ChunkId::of(bytes) != *id) {
+                self.cache.forget(key);
+                return None;
+            }
+            if mending.mended() > 0 {
+                self.mended.lock().unwrap_or_else(PoisonError::into_inner).insert(location.kind.key(&location.pack));
+            }
+            Some(Chunk { frame, range })
+        })
+    }
+
+    /// Packs of which this process read something through their parity because it was damaged: a repair mends them.
+    pub fn mended_packs(&self) -> Vec<String> {
+        self.mended.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
     }
 
     /// Loads the index anew, with every byte of it checked, unless the files are those of the last time: then a missing
@@ -112,7 +140,7 @@ impl ChunkStore {
             let mut decoded = false;
             let frame = self.cache.get(key, location.plain_len as usize, || {
                 decoded = true;
-                self.decode(location)
+                self.decode(self.backend.as_ref(), location)
             })?;
             if frame.get(range.clone()).is_some_and(|bytes| ChunkId::of(bytes) == *id) {
                 return Ok(Chunk { frame, range });
@@ -130,22 +158,27 @@ impl ChunkStore {
     /// # Errors
     /// `NotFound` when the pack has gone, `Corrupt` for a length beyond the limit or the pack's end.
     pub fn read_frame(&self, kind: PackKind, pack: &PackId, offset: u32, stored_len: u32, bytes: &mut Vec<u8>) -> Result<()> {
-        // The lengths come from an index that may be damaged, or over a wire; a pack's limits bound them.
-        if stored_len as usize > FRAME_MAX_STORED_LEN {
-            return Err(Error::corrupt(format!("a frame of {stored_len} bytes is beyond the limit")));
-        }
-        bytes.resize(stored_len as usize, 0);
-        self.backend.read_at(&kind.key(pack), u64::from(offset), bytes)
+        read_frame_from(self.backend.as_ref(), &kind.key(pack), offset, stored_len, bytes)
     }
 
-    fn decode(&self, location: &Location) -> Result<Vec<u8>> {
+    fn decode(&self, backend: &dyn Backend, location: &Location) -> Result<Vec<u8>> {
         let mut scratch = self.scratch.take();
         let mut plain = Vec::new();
-        self.read_frame(location.kind, &location.pack, location.frame_offset, location.stored_len, &mut scratch.stored)?;
+        let key = location.kind.key(&location.pack);
+        read_frame_from(backend, &key, location.frame_offset, location.stored_len, &mut scratch.stored)?;
         scratch.decoder.decode(&scratch.stored, &mut plain)?;
         self.scratch.give(scratch);
         Ok(plain)
     }
+}
+
+fn read_frame_from(backend: &dyn Backend, key: &str, offset: u32, stored_len: u32, bytes: &mut Vec<u8>) -> Result<()> {
+    // The lengths come from an index that may be damaged, or over a wire; a pack's limits bound them.
+    if stored_len as usize > FRAME_MAX_STORED_LEN {
+        return Err(Error::corrupt(format!("a frame of {stored_len} bytes is beyond the limit")));
+    }
+    bytes.resize(stored_len as usize, 0);
+    backend.read_at(key, u64::from(offset), bytes)
 }
 
 /// What decoding needs beside its result, kept between frames.

@@ -16,6 +16,7 @@
 //! names are made durable before anything is committed that relies on them.
 
 use super::ChunkStore;
+use super::damage::Damage;
 use super::lease::Lease;
 use super::quarantine::Seen;
 use crate::backend::Backend;
@@ -41,6 +42,7 @@ pub enum Security {
 /// What can be relied on at one moment: the list of packs that go, and the index as it was after that was read.
 pub struct Standing {
     seen: Seen,
+    damage: Damage,
     view: Arc<IndexView>,
 }
 
@@ -50,9 +52,10 @@ impl Standing {
         self.seen.list.generation
     }
 
-    /// Whether a chunk is in a pack that nobody takes away.
+    /// Whether a chunk is in a pack that nobody takes away and that is not known to be damaged.
     pub fn has(&self, id: &ChunkId) -> bool {
-        self.view.position_in(id, &|kind, pack| !self.seen.list.forbids(kind, pack)).is_some()
+        let stands = |kind: PackKind, pack: &PackId| !self.seen.list.forbids(kind, pack) && !self.damage.packs.contains(kind, pack);
+        self.view.position_in(id, &stands).is_some()
     }
 }
 
@@ -210,7 +213,7 @@ impl ChunkStore {
         let seen = Seen::read(self.backend.as_ref())?.sound()?;
         self.reload(false)?;
         self.settle_packs()?;
-        Ok(Standing { seen, view: self.view() })
+        Ok(Standing { seen, damage: self.damage()?, view: self.view() })
     }
 
     /// As [`standing`](Self::standing), but packs that others published since this store looked last may count as not there: as cheap as one small read.
@@ -218,7 +221,7 @@ impl ChunkStore {
     /// # Errors
     /// What the backend says.
     pub fn standing_as_known(&self) -> Result<Standing> {
-        Ok(Standing { seen: self.seen_since_view()?, view: self.view() })
+        Ok(Standing { seen: self.seen_since_view()?, damage: self.damage()?, view: self.view() })
     }
 
     /// Whether a collection takes a pack away, or took it.

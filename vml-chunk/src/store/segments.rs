@@ -1,6 +1,7 @@
 //! Keeps the index in order: few segments, and none that names packs which a collection took away.
 
 use super::ChunkStore;
+use super::damage::Damage;
 use super::quarantine::Seen;
 use crate::backend::PutOutcome;
 use crate::error::{ErrorKind, Result};
@@ -15,7 +16,15 @@ impl ChunkStore {
         let changing = self.change_view();
         let view = self.view();
         let (names, counts): (Vec<String>, Vec<usize>) = view.segments().map(|(name, count)| (name.to_owned(), count)).unzip();
-        let chosen = merge_candidates(&counts);
+        if merge_candidates(&counts).is_empty() {
+            return Ok(());
+        }
+        // One record a chunk is left of a merge, and that must not be the one in a pack that is damaged: what names one waits for a repair.
+        let damage = Damage::read(self.backend.as_ref())?;
+        let sound: Vec<usize> =
+            (0..counts.len()).filter(|number| !view.packs_named_in(*number).any(|(kind, id)| damage.packs.contains(kind, &id))).collect();
+        let sound_counts: Vec<usize> = sound.iter().map(|number| counts[*number]).collect();
+        let chosen: Vec<usize> = merge_candidates(&sound_counts).into_iter().map(|chosen| sound[chosen]).collect();
         if chosen.is_empty() {
             return Ok(());
         }

@@ -1,6 +1,7 @@
 //! Puts chunks: each new one once, in frames, in packs, and an index segment last.
 
 use super::ChunkStore;
+use super::damage::Damage;
 use super::lease::Lease;
 use super::open::{SEGMENT_BATCH, add_segment};
 use super::quarantine::Seen;
@@ -49,6 +50,8 @@ pub struct StoreWriter<'s> {
     relied: Vec<Vec<AtomicU64>>,
     /// What collections were taking away then: no chunk is found in these packs.
     seen: Seen,
+    /// What was known to be damaged then: nor in those.
+    damage: Damage,
     /// Packs of this session.
     own: Mutex<HashSet<(PackKind, PackId)>>,
     lease: Mutex<Lease>,
@@ -79,6 +82,7 @@ impl ChunkStore {
     pub fn writer(&self) -> Result<StoreWriter<'_>> {
         self.backend.sweep()?;
         let seen = self.seen_since_view()?;
+        let damage = Damage::read(self.backend.as_ref())?;
         let base = self.view();
         let stored: u64 = base.packs().iter().map(|pack| pack.len).sum();
         let words = |count: usize| (0..count.div_ceil(64)).map(|_| AtomicU64::new(0)).collect();
@@ -87,6 +91,7 @@ impl ChunkStore {
             relied: base.segments().map(|(_, count)| words(count)).collect(),
             base,
             seen,
+            damage,
             own: Mutex::default(),
             lease: Mutex::default(),
             pending: (0..SHARDS).map(|_| Mutex::default()).collect(),
@@ -181,6 +186,11 @@ impl StoreWriter<'_> {
         self.seen.bytes.as_deref()
     }
 
+    /// A claimed chunk that is not stored would be missing unnoticed.
+    pub(crate) fn fail_session(&self) {
+        self.fail();
+    }
+
     pub(super) fn fail(&self) {
         self.failed.store(true, Ordering::Relaxed);
     }
@@ -212,9 +222,10 @@ impl StoreWriter<'_> {
         !pending.contains(id) && !self.is_own(id) && pending.insert(*id)
     }
 
-    /// Whether the chunk was stored when the session began, in a pack that nobody takes away; it is noted that the session relies on it.
+    /// Whether the chunk was stored when the session began, in a pack that nobody takes away and that is not known to be damaged; it is noted that the session relies on it.
     pub fn rely_on(&self, id: &ChunkId) -> bool {
-        let Some((segment, row)) = self.base.position_in(id, &|kind, pack| !self.seen.list.forbids(kind, pack)) else { return false };
+        let stands = |kind: PackKind, pack: &PackId| !self.seen.list.forbids(kind, pack) && !self.damage.packs.contains(kind, pack);
+        let Some((segment, row)) = self.base.position_in(id, &stands) else { return false };
         self.relied[segment][row / 64].fetch_or(1 << (row % 64), Ordering::Relaxed);
         true
     }
@@ -224,6 +235,11 @@ impl StoreWriter<'_> {
     fn is_own(&self, id: &ChunkId) -> bool {
         let own = self.lock(&self.own);
         !own.is_empty() && self.store.view().locate(id).any(|location| own.contains(&(location.kind, location.pack)))
+    }
+
+    /// Whether the chunk is there without being put again, in a pack that nobody takes away and that is not known to be damaged.
+    pub fn stands(&self, id: &ChunkId) -> bool {
+        self.rely_on(id) || self.has_stored(id)
     }
 
     /// Whether this session stores the chunk.
@@ -250,7 +266,7 @@ impl StoreWriter<'_> {
             let mut slot = self.lock(&self.packs[usize::from(kind.number())]);
             let pack = match &mut *slot {
                 Some(pack) => pack,
-                None => slot.insert(PackWriter::create(self.store.backend.as_ref(), kind)?),
+                None => slot.insert(PackWriter::create_with_parity(self.store.backend.as_ref(), kind, self.store.options.parity_percent)?),
             };
             pack.append(frame)?;
             self.counters.stored_bytes.fetch_add(frame.bytes.len() as u64, Ordering::Relaxed);

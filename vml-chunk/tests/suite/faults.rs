@@ -172,8 +172,8 @@ fn a_repository_that_cannot_be_written_is_still_read_without_its_index() {
     let (files, finished) = several_sessions();
     delete_index(files.as_ref());
     let faulty = FaultyBackend::new(Arc::clone(&files));
-    // the quarantine twice, list index, list data, list meta, settle both, then two reads and a length a pack; whatever is staged afterwards fails.
-    let reads = 7 + 3 * keys(files.as_ref(), "data").len();
+    // the quarantine twice, what is damaged, list index, list data, list meta, settle both, then two reads and a length a pack; whatever is staged afterwards fails.
+    let reads = 8 + 3 * keys(files.as_ref(), "data").len();
     faulty.fail_at(reads, ErrorKind::PermissionDenied, Repeat::Once, Effect::Nothing);
     let (store, report) = ChunkStore::open(Arc::new(faulty.clone()), options()).unwrap();
     assert_eq!((report.indexed_packs, faulty.fired()), (3, 1));

@@ -16,7 +16,9 @@ mod limits;
 mod model;
 #[cfg(feature = "object")]
 mod objects;
+mod parity;
 mod pool;
+mod repair;
 #[cfg(feature = "object")]
 mod served;
 mod sessions;

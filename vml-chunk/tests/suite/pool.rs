@@ -176,7 +176,7 @@ fn a_producers_own_error_wins_over_being_interrupted() {
 
 #[test]
 fn a_disk_that_fills_up_under_many_threads_is_told_as_such() {
-    for at in [2, 10, 40] {
+    for at in [3, 10, 40] {
         let faulty = FaultyBackend::new(memory());
         let (store, _) = ChunkStore::open(Arc::new(faulty.clone()), options()).unwrap();
         faulty.reset();

@@ -31,7 +31,7 @@ fn a_second_identical_session_writes_no_pack_and_no_segment() {
         assert_eq!((second.seen_chunks, second.new_chunks, second.stored_bytes, second.packs_count), (220, 0, 0, 0));
         assert_eq!(second.seen_bytes, first.seen_bytes);
         let operations: Vec<String> = faulty.operations().iter().map(ToString::to_string).collect();
-        assert_eq!(operations, ["sweep ", "map gc/quarantine"], "nothing is staged or published, and no pack read");
+        assert_eq!(operations, ["sweep ", "map gc/quarantine", "map damage"], "nothing is staged or published, and no pack read");
     }
 }
 

@@ -12,7 +12,7 @@ pub const DIRS: [&str; 3] = ["data", "meta", "index"];
 
 /// Small frames, so that little data makes several.
 pub fn options() -> StoreOptions {
-    StoreOptions { frame_len: 64 << 10, level: 3, threads: 2, cache_len: 8 << 20 }
+    StoreOptions { frame_len: 64 << 10, level: 3, threads: 2, cache_len: 8 << 20, parity_percent: None }
 }
 
 pub fn open(backend: &Arc<dyn Backend>) -> (ChunkStore, OpenReport) {

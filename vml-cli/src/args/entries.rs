@@ -244,15 +244,84 @@ pub struct RestoreArgs {
 
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "\
-Without --data every entry is walked to every chunk it names; with it every byte is read as well.
+Without --data every entry is walked to every chunk it names; with it every byte is read as well. A check that was cut short goes on
+where it was. What is found damaged is noted, so that the next save of the same data heals it; `vml repair` does more.
 
 Examples:
   vml check
-  vml check --data")]
+  vml check --data
+  vml check --sample 5%
+  vml check --sample 10G")]
 pub struct CheckArgs {
     /// Read every byte of every pack
     #[arg(long)]
     pub data: bool,
+    /// Read every byte of some packs: about so many percent, or bytes; the next sample takes others
+    #[arg(long, value_name = "SIZE", value_parser = parse_sample, conflicts_with_all = ["data", "restart"])]
+    pub sample: Option<SampleSize>,
+    /// Read also what a check that was cut short has proven
+    #[arg(long)]
+    pub restart: bool,
+}
+
+/// How much a sample is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SampleSize {
+    /// Parts per million of all packs.
+    Parts(u32),
+    /// Bytes.
+    Bytes(u64),
+}
+
+/// `5%`, `0.5%`, `10G`.
+fn parse_sample(text: &str) -> Result<SampleSize, String> {
+    let wrong = || format!("{text:?} is no sample: write 5% or 10G");
+    let Some(percent) = text.strip_suffix('%') else {
+        return crate::settings::parse_rate(text).map(SampleSize::Bytes).ok_or_else(wrong);
+    };
+    let percent: f64 = percent.trim().parse().map_err(|_| wrong())?;
+    // Beyond these limits no number is one.
+    if !(0.0001..=100.0).contains(&percent) {
+        return Err(wrong());
+    }
+    Ok(SampleSize::Parts((percent * 10_000.0).round() as u32))
+}
+
+/// `5%`, `5`, `off`.
+pub fn parse_parity(text: &str) -> Result<u8, String> {
+    let number = match text {
+        "off" | "none" => Some(0),
+        _ => text.strip_suffix('%').unwrap_or(text).parse().ok().filter(|percent| (1..=100).contains(percent)),
+    };
+    number.ok_or_else(|| format!("{text:?} is no parity: write 5%, or off"))
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+It says what it would do and asks before anything is taken away. What is sound is saved first. What is lost is fetched from other
+repositories or share files, or healed when the same data is saved again; until then its entries can be read around it.
+
+Examples:
+  vml repair --dry-run
+  vml repair
+  vml repair --from backup --from analysis.vml --yes
+  vml repair --parity 5%")]
+pub struct RepairArgs {
+    /// Tell what would be done and do nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Where to fetch what is lost: a remote's name, a repository's place, or a share file (repeatable)
+    #[arg(long, value_name = "SOURCE")]
+    pub from: Vec<String>,
+    /// Read only packs that are known or seen to be damaged, and not every byte
+    #[arg(long)]
+    pub known: bool,
+    /// Give packs parity of so many percent from now on, also those that are there; or off
+    #[arg(long, value_name = "PERCENT", value_parser = parse_parity)]
+    pub parity: Option<u8>,
+    /// Do not ask
+    #[arg(long, short)]
+    pub yes: bool,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -125,6 +125,8 @@ pub enum Command {
     Stats,
     /// See whether everything is whole
     Check(CheckArgs),
+    /// Save what is sound where something is damaged, and fetch what is lost
+    Repair(RepairArgs),
     /// Forget entries, by name or by what to keep
     Forget(ForgetArgs),
     /// Free what no entry needs any more

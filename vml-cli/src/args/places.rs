@@ -8,7 +8,8 @@ use std::path::PathBuf;
 Examples:
   vml init
   vml --repo /srv/vml init
-  vml init --chunker fixed:4K")]
+  vml init --chunker fixed:4K
+  vml init --parity 5%")]
 pub struct InitArgs {
     /// zstd level of stored frames, 1 to 19 [default: 3]
     #[arg(long, value_name = "N")]
@@ -19,6 +20,9 @@ pub struct InitArgs {
     /// How streams are cut: fastcdc:MIN/AVG/MAX or fixed:SIZE [default: fastcdc:2K/8K/64K]
     #[arg(long, value_name = "HOW")]
     pub chunker: Option<String>,
+    /// Parity beside each pack, by which a few bad sectors heal by themselves
+    #[arg(long, value_name = "PERCENT", value_parser = super::parse_parity)]
+    pub parity: Option<u8>,
 }
 
 #[derive(Debug, Subcommand)]

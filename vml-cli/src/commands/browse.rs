@@ -107,7 +107,9 @@ pub fn cat(context: &Context, args: &PathArgs) -> Result<Outcome> {
     let entry = repository.entry(&repository.resolve(entry)?)?;
     let progress = context.progress();
     let store = repository.store(&progress)?;
-    inside::with_tree(store, &entry, &args.inside, |tree| print_file(tree, path))
+    let printed = inside::with_tree(store, &entry, &args.inside, |tree| print_file(tree, path));
+    repository.tell_mended(&progress);
+    printed
 }
 
 fn print_file(tree: &Inside<'_>, path: &[u8]) -> Result<Outcome> {

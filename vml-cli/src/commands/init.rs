@@ -5,7 +5,7 @@ use crate::args::InitArgs;
 use crate::settings;
 use anyhow::{Context as _, Result, bail};
 use serde_json::json;
-use vml_core::repository::ChunkerParams;
+use vml_core::repository::{ChunkerParams, Policy};
 use vml_core::{Config, Error, Repository};
 
 pub fn run(context: &Context, args: &InitArgs) -> Result<Outcome> {
@@ -22,7 +22,10 @@ pub fn run(context: &Context, args: &InitArgs) -> Result<Outcome> {
     }
     config.check()?;
     let init = place.create().and_then(|backend| Ok(Repository::init(backend, config, context.options())?));
-    init.with_context(|| format!("cannot make a repository in {place}"))?;
+    let repository = init.with_context(|| format!("cannot make a repository in {place}"))?;
+    if let Some(percent) = args.parity.filter(|percent| *percent > 0) {
+        repository.set_policy(&Policy { parity_percent: percent, ..Policy::default() })?;
+    }
     if context.json() {
         crate::output::value(&json!({ "repository": crate::output::json::place(&place) }))?;
     }

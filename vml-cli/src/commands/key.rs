@@ -82,7 +82,8 @@ fn describe(key: &KnownKey) -> Value {
 fn policy(context: &Context, args: &KeyPolicyArgs) -> Result<()> {
     let repository = context.repository()?;
     if args.require_signed || args.allow_unsigned {
-        repository.set_policy(&Policy { require_signed: args.require_signed })?;
+        let policy = repository.policy()?;
+        repository.set_policy(&Policy { require_signed: args.require_signed, ..policy })?;
     }
     let policy = repository.policy()?;
     if context.json() {

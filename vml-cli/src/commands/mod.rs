@@ -24,6 +24,7 @@ mod mark;
 mod patch_guest;
 mod receive;
 mod remote;
+mod repair;
 mod restore;
 mod save;
 mod save_machine;
@@ -46,6 +47,7 @@ use clap::CommandFactory as _;
 use std::ffi::OsStr;
 use std::io::{IsTerminal, Write};
 use std::os::unix::ffi::OsStrExt;
+use vml_core::entry::EntryKind;
 use vml_core::{Error, ErrorKind, Repository, RepositoryOptions};
 
 /// How a command that did not fail ended.
@@ -153,6 +155,7 @@ pub fn run(args: Args) -> Result<Outcome> {
         Command::Guest(command) => guest_proxies::run(&context, &command),
         Command::Stats => stats::run(&context),
         Command::Check(args) => check::run(&context, &args),
+        Command::Repair(args) => repair::run(&context, &args),
         Command::Forget(args) => forget::run(&context, &args),
         Command::Gc(args) => gc::run(&context, &args),
         Command::Tune(args) => tune::run(&context, &args),
@@ -165,6 +168,14 @@ pub fn run(args: Args) -> Result<Outcome> {
         }
         Command::Demo(args) => demo::run(&context, &args),
     }
+}
+
+/// What an entry is of, for people.
+fn entry_of(kind: Option<&EntryKind>) -> Option<String> {
+    kind.map(|kind| match kind {
+        EntryKind::State { area } => area.clone(),
+        EntryKind::Base { name, version } => format!("{name}@{version}"),
+    })
 }
 
 /// Whether a directory is there and has something in it.

@@ -77,6 +77,7 @@ fn put_back_from(
         progress.expect(Task::Restore, tree.stats.bytes);
     }
     let restored = restore_tree(store, &node, request.dir, &options, progress);
+    repository.tell_mended(progress);
     progress.finish();
     let restored = restored.with_context(|| format!("cannot build {} in {}", id.short(), request.dir.display()))?;
     let elapsed_ms = settings::elapsed_ms(started);

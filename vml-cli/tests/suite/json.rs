@@ -96,7 +96,10 @@ fn every_command_prints_the_documented_keys() {
     assert_keys(&host.json(["pull"]), keys);
     assert_keys(&host.json_lines(["remote", "show"])[0], "kind name entry");
     assert_keys(&host.json(["remote", "rm", "origin"]), "removed");
-    assert_keys(&host.json(["check", "--data"]), "entries listings packs bytes problems notices");
+    assert_keys(
+        &host.json(["check", "--data"]),
+        "entries listings packs bytes skipped_packs skipped_bytes left_out_packs touched problems notices",
+    );
     assert_keys(&host.json(["area", "rm", "work", "--yes"]), "removed");
     assert_keys(&host.json(["base", "rm", "plain@1", "--yes"]), "removed entry used_by");
 }

@@ -22,6 +22,7 @@ mod objects;
 mod odd_names;
 mod places;
 mod read_only;
+mod recovery;
 mod remotes;
 mod share;
 mod shared_blocks;

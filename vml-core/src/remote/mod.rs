@@ -15,12 +15,14 @@
 
 mod open;
 mod plan;
+mod source;
 mod transfer;
 pub mod wire;
 
 pub use open::OpenRemote;
 pub(crate) use open::note_id;
 pub(crate) use transfer::plan_transfer_to;
+pub use source::RemoteSource;
 pub use transfer::{TransferPlan, TransferRequest, Transferred, plan_transfer, transfer};
 
 use crate::entry::EntryId;

@@ -7,10 +7,10 @@ use super::{
 use crate::entry::{Entry, EntryId, NOTE_RECORD, Note};
 use crate::monitor::{Monitor, NoMonitor};
 use crate::refs::{RefKind, check_name};
+use crate::repository::reach::{Reach, told};
 use crate::repository::{Repository, is_own_author};
 use crate::share::check_entry;
 use crate::share::publish::{Arrival, Origin, publish};
-use crate::share::reach::{Reach, told};
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use vml_chunk::codec::{decode_record, encode_record};

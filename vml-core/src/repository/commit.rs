@@ -58,6 +58,16 @@ pub(super) struct FoundIntent {
     intent: Intent,
 }
 
+/// Checks the bytes of an intent; tells the generation in which it was prepared.
+pub(super) fn check_intent(id: &EntryId, bytes: &[u8]) -> Result<u64> {
+    let intent: Intent = decode_record(INTENT_RECORD, bytes)?;
+    if EntryId::of(&intent.entry) != *id {
+        return Err(Error::corrupt("its entry does not match its name"));
+    }
+    Entry::decode(&intent.entry)?;
+    Ok(intent.generation)
+}
+
 fn key_of(id: &EntryId) -> String {
     format!("{SAVING_DIR}/{id}")
 }

@@ -30,6 +30,18 @@ pub(super) struct Forgotten {
 /// Times that the same record is met; each time somebody else has just changed it.
 const TRIES: usize = 100;
 
+/// Checks the bytes of a record.
+pub(super) fn check_forgotten(bytes: &[u8]) -> Result<()> {
+    decode_record::<Forgotten>(FORGOTTEN_RECORD, bytes).map(|_| ())
+}
+
+/// What a record that cannot be read becomes, and what that says. Whoever forgets takes the entry's file away after this record was written.
+pub(super) fn mended_record(is_there: bool) -> (Vec<u8>, &'static str) {
+    let record = Forgotten { parents: Vec::new(), times: 1, returned: u64::from(is_there) };
+    let says = if is_there { "the entry is there" } else { "the entry was forgotten; what it continued is not known" };
+    (encode_record(FORGOTTEN_RECORD, &record), says)
+}
+
 fn key_of(id: &EntryId) -> String {
     format!("{FORGOTTEN_DIR}/{id}")
 }

@@ -21,11 +21,13 @@ mod config;
 mod forget;
 mod forgotten;
 mod policy;
+pub(crate) mod reach;
+mod repair;
 mod resolve;
 mod save;
 mod save_disk;
 
-pub use check::{CheckOptions, Checked};
+pub use check::{CheckLog, CheckOptions, Checked, NoLog, Sample, Touched};
 pub use collect::{CollectOptions, Collected};
 pub use commit::{INTENT_RECORD, SAVING_DIR};
 pub(crate) use config::INLINE_LIMIT;
@@ -33,6 +35,7 @@ pub use config::{CONFIG_RECORD, Config, Features};
 pub use forget::{Calendar, Candidate, Decision, ForgetOptions, Forgetting, KeepPolicy, LocalTime, Reason, Row, Within, decide};
 pub use forgotten::{FORGOTTEN_DIR, FORGOTTEN_RECORD};
 pub use policy::{POLICY_RECORD, Policy};
+pub use repair::{PackPlan, RecordFix, RecordPlan, RepairOptions, RepairPlan, RepairSource, Repaired, WantedChunk};
 pub use save::{Learn, SaveDisk, SaveMemory, SaveRequest, SaveTree, Saved, ShownDisk, TreePlace};
 pub(crate) use save_disk::{FILE_RUNS_MAX, MEMORY_CHUNKER};
 pub use vml_chunk::ChunkerParams;
@@ -147,6 +150,7 @@ impl Repository {
                 level: i32::from(self.config.level),
                 threads: self.options.threads,
                 cache_len: self.options.cache_len,
+                parity_percent: self.parity_percent(monitor),
             };
             let (store, report) = ChunkStore::open(Arc::clone(&self.backend), options)?;
             tell(&report, monitor);
@@ -154,6 +158,13 @@ impl Repository {
             _ = self.store.set((store, report));
         }
         Ok(&self.store.get().expect("set above").0)
+    }
+
+    /// Tells of packs that were read through their parity because they are damaged.
+    pub fn tell_mended(&self, monitor: &dyn Monitor) {
+        for key in self.store.get().iter().flat_map(|(store, _)| store.mended_packs()) {
+            monitor.notice(&format!("{key} is damaged and was read through its parity: `vml repair` mends it"));
+        }
     }
 
     /// What opening the store found, once it is open.

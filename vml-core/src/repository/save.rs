@@ -182,7 +182,8 @@ impl Repository {
         }
         // Its disks' images may lie below those of the area.
         let base = request.base.as_ref().and_then(|base| read(base.entry, "the base cannot be read, so its disks are no help"));
-        let known = KnownStates { latest: parent.as_ref(), base: base.as_ref(), trusted: !self.has_lost_packs() };
+        let known =
+            KnownStates { latest: parent.as_ref(), base: base.as_ref(), trusted: !self.has_lost_packs() && !store.has_known_damage()? };
         let needed: Vec<EntryId> = parent.iter().chain(&base).map(|(id, _)| *id).collect();
         let captured = store.writer().and_then(|writer| {
             let (parts, problems_count) = self.capture_parts(&writer, request, &known, monitor)?;

@@ -15,7 +15,6 @@
 
 mod open;
 pub(crate) mod publish;
-pub(crate) mod reach;
 mod read;
 mod receive;
 pub mod scrub;
@@ -23,6 +22,7 @@ pub mod seal;
 pub mod secrets;
 pub mod section;
 pub mod sign;
+mod source;
 mod write;
 
 pub use open::ShareFile;
@@ -30,6 +30,7 @@ pub use publish::{Placed, Provenance, ReceivedEntry, provenance};
 pub use read::{Preface, SHARE_HEAD_RECORD, read_preface};
 pub use receive::{ReceiveOptions, Received, receive};
 pub use sign::{PublicKey, SecretKey, Signer};
+pub use source::ShareSource;
 pub use write::{ShareRequest, Shared, share};
 
 use crate::entry::{Entry, EntryId, EntryKind};

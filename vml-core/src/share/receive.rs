@@ -2,7 +2,6 @@
 
 use super::Need;
 use super::publish::{Arrival, Origin, ReceivedEntry, publish};
-use super::reach::{self, Reach};
 use super::read::{Preface, read_preface_from};
 use super::section::{SectionKind, SectionReader};
 use super::sign::{self, PublicKey};
@@ -10,6 +9,7 @@ use crate::entry::{Entry, EntryId, EntryKind};
 use crate::monitor::{Monitor, Task};
 use crate::refs::RefKind;
 use crate::repository::Repository;
+use crate::repository::reach::{self, Reach};
 use std::io::Read;
 use vml_chunk::{ChunkStore, Error, ErrorKind, PackKind, Result, StoreWriter};
 

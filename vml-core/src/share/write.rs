@@ -1,6 +1,5 @@
 //! Writes a share file.
 
-use super::reach::Reach;
 use super::section::{SectionKind, SectionWriter};
 use super::sign::{Signer, statement};
 use super::{ENTRIES_MAX, Head, LINEAGE_MAX, Need, SHARE_HEAD_RECORD};
@@ -8,6 +7,7 @@ use crate::entry::{Entry, EntryId, EntryKind};
 use crate::monitor::{Monitor, Task};
 use crate::refs::RefKind;
 use crate::repository::Repository;
+use crate::repository::reach::Reach;
 use std::collections::HashSet;
 use std::io::Write;
 use vml_chunk::codec::encode_record;

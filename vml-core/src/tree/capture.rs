@@ -147,6 +147,7 @@ pub fn capture_tree(
 
 /// What all threads of one capture share.
 pub(super) struct Session<'a> {
+    writer: &'a StoreWriter<'a>,
     pub(super) store: &'a ChunkStore,
     pub(super) chunker: &'a dyn Chunker,
     pub(super) options: &'a CaptureOptions<'a>,
@@ -175,12 +176,13 @@ struct LeftOutList {
 
 impl<'a> Session<'a> {
     pub(super) fn new(
-        writer: &'a StoreWriter<'_>,
+        writer: &'a StoreWriter<'a>,
         chunker: &'a dyn Chunker,
         options: &'a CaptureOptions<'a>,
         monitor: &'a dyn Monitor,
     ) -> Result<Self> {
         Ok(Self {
+            writer,
             store: writer.store(),
             chunker,
             options,
@@ -225,7 +227,7 @@ impl<'a> Session<'a> {
         match &node.kind {
             NodeKind::File(Content::Recipe(recipe)) if self.options.distrust_parent => {
                 RecipeReader::new(self.store, recipe).all(|piece| match piece {
-                    Ok(Piece::Data { id, .. }) => self.store.contains(&id),
+                    Ok(Piece::Data { id, .. }) => self.writer.stands(&id),
                     Ok(_) => true,
                     Err(_) => false,
                 })

@@ -61,7 +61,7 @@ fn assert_whole(repository: &Repository, known: &[(vml_core::EntryId, vml_chunk:
         assert_eq!(digest(repository, id).unwrap(), *known, "{what}");
     }
     let monitor = CollectMonitor::default();
-    repository.check(CheckOptions { data: true }, &monitor).unwrap();
+    repository.check(CheckOptions { data: true, ..CheckOptions::default() }, &monitor).unwrap();
     assert_eq!(monitor.problems(), [], "{what}");
 }
 

@@ -10,6 +10,8 @@ use vml_core::refs::RefKind;
 pub enum Fact {
     /// There is a repository.
     Made,
+    /// A pack is damaged where nobody needs it: everything can be read, and a check may tell of the pack.
+    Flawed,
     /// The entry was saved.
     Saved(EntryId),
     /// From here on the entry may be gone.
@@ -74,6 +76,7 @@ impl Ledger {
             }
             match fact {
                 Fact::Made => expected.made |= is_told,
+                Fact::Flawed => expected.flawed = true,
                 Fact::Saved(id) if is_told => _ = expected.saved.insert(*id),
                 // It may begin at any moment.
                 Fact::Forgetting(id) if is_told => _ = expected.saved.remove(id),
@@ -115,6 +118,8 @@ fn kind_number(kind: RefKind) -> usize {
 pub struct Expected {
     /// Whether there must be a repository.
     pub made: bool,
+    /// Whether a check may tell of a damaged pack.
+    pub flawed: bool,
     /// Entries that must be there, whole.
     pub saved: BTreeSet<EntryId>,
     /// Where refs may point: what was told last, or what is being set.

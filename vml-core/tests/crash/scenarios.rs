@@ -5,7 +5,9 @@ use crate::world::{OPTIONS, ROOT, collect, config, digest, forget, note, open, s
 use std::collections::HashMap;
 use std::sync::Arc;
 use vml_chunk::{ChunkId, LocalBackend};
+use vml_core::monitor::NoMonitor;
 use vml_core::refs::RefKind;
+use vml_core::repository::{CheckOptions, Policy, RepairOptions};
 use vml_core::{Backend, EntryId, Error, Repository, Result};
 use vml_testkit::crash::{Disk, Handle, Image};
 
@@ -20,7 +22,7 @@ pub struct Scenario {
     pub run: fn(&Files, &Ledger) -> Result<()>,
 }
 
-pub const ALL: [Scenario; 15] = [
+pub const ALL: [Scenario; 18] = [
     Scenario { name: "init", before: |_, _| Ok(()), run: init },
     Scenario { name: "first save", before: init, run: |files, ledger| save_small(files, ledger, 0, Some("first")) },
     Scenario { name: "save of a changed tree", before: one_entry, run: |files, ledger| save_small(files, ledger, 1, None) },
@@ -40,6 +42,9 @@ pub const ALL: [Scenario; 15] = [
     Scenario { name: "pull", before: one_entry, run: |files, ledger| pull(files, ledger, false) },
     Scenario { name: "push to a service", before: one_entry, run: |files, ledger| pull(files, ledger, true) },
     Scenario { name: "marks", before: one_entry, run: marks },
+    Scenario { name: "check that finds damage", before: flawed, run: |files, _| check(files) },
+    Scenario { name: "repair", before: flawed, run: |files, _| repair(files) },
+    Scenario { name: "repair that makes parity", before: one_entry, run: |files, _| parity(files) },
 ];
 
 pub fn named(name: &str) -> &'static Scenario {
@@ -151,6 +156,37 @@ fn marks(files: &Files, ledger: &Ledger) -> Result<()> {
     set_ref(&repository, ledger, RefKind::Base, "debian@12", Some(id), None)
 }
 
+/// The footers of packs are damaged: everything can be read by the index, and a repair finds frames by their magic.
+fn flawed(files: &Files, ledger: &Ledger) -> Result<()> {
+    two_entries(files, ledger)?;
+    for dir in ["data", "meta"] {
+        let key = format!("{dir}/{}", files.list(dir)?.into_iter().map(|listed| listed.name).min().unwrap());
+        let bytes = files.read(&key, u64::MAX)?;
+        let mut damaged = bytes.clone();
+        damaged[bytes.len() - 30] ^= 1;
+        assert!(files.swap(&key, Some(&bytes), Some(&damaged))?);
+    }
+    ledger.note(Fact::Flawed);
+    Ok(())
+}
+
+fn check(files: &Files) -> Result<()> {
+    let options = CheckOptions { data: true, ..CheckOptions::default() };
+    open(files)?.check(options, &NoMonitor).map(|_| ())
+}
+
+fn repair(files: &Files) -> Result<()> {
+    let repository = open(files)?;
+    let plan = repository.plan_repair(RepairOptions { data: true }, &NoMonitor)?;
+    repository.repair(&plan, &[], 9, &NoMonitor).map(|_| ())
+}
+
+fn parity(files: &Files) -> Result<()> {
+    let repository = open(files)?;
+    repository.set_policy(&Policy { parity_percent: 5, ..Policy::default() })?;
+    repair(files)
+}
+
 /// What is there before a command, all of it durable.
 pub struct Base {
     pub image: Image,
@@ -191,6 +227,12 @@ fn the_commands_do_what_their_names_say() {
     assert_eq!((count("collection", "r/data/", false), count("collection", "r/data/", true)), (1, 1), "it copies and deletes");
     assert!(count("collection after a killed one", "r/gc/", false) >= 2, "it takes over");
     assert_eq!(count("save of what is there", "r/data/", false), 0, "nothing is stored again");
+    assert_eq!(
+        (count("repair", "r/data/", false), count("repair", "r/data/", true)),
+        (1, 1),
+        "it saves what is sound and takes the rest away"
+    );
+    assert_eq!(count("repair that makes parity", "r/parity/", false), 2);
     assert_eq!(count("receive", "r/entries/", false), 2);
     assert_eq!(count("push to a service", "r/entries/", false), 2);
 }

@@ -248,7 +248,21 @@ pub fn copy(files: &Arc<dyn Backend>) -> Arc<dyn Backend> {
     vml_testkit::faulty::copy_files(
         files.as_ref(),
         copy.as_ref(),
-        &["data", "meta", "index", "entries", "notes", "refs/areas", "refs/tags", "refs/bases", "forgotten", "saving", "leases", "gc"],
+        &[
+            "data",
+            "meta",
+            "index",
+            "entries",
+            "notes",
+            "refs/areas",
+            "refs/tags",
+            "refs/bases",
+            "forgotten",
+            "saving",
+            "leases",
+            "gc",
+            "parity",
+        ],
     );
     copy.put("config", &files.read("config", 1 << 20).unwrap()).unwrap();
     copy

@@ -65,7 +65,7 @@ fn corpus_states_are_built_back_equal_in_everything() {
         std::fs::remove_dir_all(&built).unwrap();
     }
     let monitor = CollectMonitor::default();
-    let checked = open(&backend).check(CheckOptions { data: true }, &monitor).unwrap();
+    let checked = open(&backend).check(CheckOptions { data: true, ..CheckOptions::default() }, &monitor).unwrap();
     assert_eq!((checked.problems_count, checked.entries_count), (0, 5));
 }
 

@@ -222,7 +222,7 @@ fn a_check_of_a_repository_without_its_index_says_that_it_was_rebuilt() {
         sample.files.delete(&key).unwrap();
     }
     let monitor = CollectMonitor::default();
-    let checked = open(&sample.files).check(vml_core::repository::CheckOptions { data: true }, &monitor).unwrap();
+    let checked = open(&sample.files).check(vml_core::repository::CheckOptions { data: true, ..Default::default() }, &monitor).unwrap();
     assert_eq!((checked.problems_count, monitor.notices().len()), (0, 1));
 }
 

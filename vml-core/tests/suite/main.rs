@@ -19,6 +19,7 @@ mod listed;
 mod names;
 mod recipes;
 mod remote;
+mod repair;
 mod restore;
 mod round_trip;
 mod seal;

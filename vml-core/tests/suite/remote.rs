@@ -35,7 +35,7 @@ fn send(from: &Repository, to: &Repository, entries: &[EntryId]) -> Result<Trans
 #[track_caller]
 fn assert_whole(repository: &Repository) {
     let monitor = CollectMonitor::default();
-    let checked = repository.check(CheckOptions { data: true }, &monitor).unwrap();
+    let checked = repository.check(CheckOptions { data: true, ..CheckOptions::default() }, &monitor).unwrap();
     assert_eq!((checked.problems_count, monitor.problems()), (0, vec![]));
 }
 
@@ -351,7 +351,7 @@ fn a_trusted_remote_is_noted_and_an_untrusted_one_too() {
 fn a_repository_that_demands_signatures_takes_from_trusted_remotes_only() {
     let scene = scene();
     let to = init(&memory());
-    to.set_policy(&Policy { require_signed: true }).unwrap();
+    to.set_policy(&Policy { require_signed: true, ..Policy::default() }).unwrap();
     let request = TransferRequest { entries: &scene.entries[1..], ..ALL };
     let sink = OpenRemote::new(&to, "far", false, 5);
     let error = bring(&end(&scene.repository), &sink, &request, &NoMonitor).unwrap_err();

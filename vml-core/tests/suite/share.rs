@@ -56,7 +56,7 @@ fn take_signed(repository: &Repository, mut bytes: &[u8], trusted: PublicKey) ->
 #[track_caller]
 fn assert_whole(repository: &Repository) {
     let monitor = CollectMonitor::default();
-    let checked = repository.check(CheckOptions { data: true }, &monitor).unwrap();
+    let checked = repository.check(CheckOptions { data: true, ..CheckOptions::default() }, &monitor).unwrap();
     assert_eq!((checked.problems_count, monitor.problems()), (0, vec![]));
 }
 
@@ -581,7 +581,7 @@ fn a_repository_that_demands_signatures_takes_nothing_else() {
     let (signed, _) = write(&from, &ShareRequest { signer: Some(&key), ..sharing(&[id]) });
     let to = init(&memory());
     assert_eq!(to.policy().unwrap(), Policy::default());
-    to.set_policy(&Policy { require_signed: true }).unwrap();
+    to.set_policy(&Policy { require_signed: true, ..Policy::default() }).unwrap();
     assert_eq!(take(&to, &unsigned).unwrap_err().kind(), ErrorKind::PermissionDenied);
     assert_eq!(take(&to, &signed).unwrap_err().kind(), ErrorKind::PermissionDenied);
     assert_eq!(to.entry_ids().unwrap(), []);

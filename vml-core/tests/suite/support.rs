@@ -15,8 +15,8 @@ pub use vml_testkit::files::{keys, overwrite, read};
 use vml_testkit::trees::Able;
 
 /// The directories of a repository.
-pub const DIRS: [&str; 12] =
-    ["data", "meta", "index", "entries", "notes", "refs/areas", "refs/tags", "refs/bases", "forgotten", "saving", "leases", "gc"];
+pub const DIRS: [&str; 13] =
+    ["data", "meta", "index", "entries", "notes", "refs/areas", "refs/tags", "refs/bases", "forgotten", "saving", "leases", "gc", "parity"];
 
 pub const OPTIONS: RepositoryOptions = RepositoryOptions { threads: 3, cache_len: 8 << 20 };
 
@@ -152,7 +152,7 @@ pub fn assert_equal(left: &Path, right: &Path) {
 /// What a check tells; every problem as a line.
 pub fn problems_of_check(repository: &Repository, data: bool) -> Vec<String> {
     let monitor = CollectMonitor::default();
-    let checked = repository.check(vml_core::repository::CheckOptions { data }, &monitor).unwrap();
+    let checked = repository.check(vml_core::repository::CheckOptions { data, ..Default::default() }, &monitor).unwrap();
     let problems = monitor.problems();
     assert_eq!(checked.problems_count, problems.len() as u64, "{problems:?}");
     problems.iter().map(ToString::to_string).collect()
