@@ -48,9 +48,12 @@ pub struct ShareArgs {
     /// Share the memory of a machine, with whatever its programs knew
     #[arg(long)]
     pub with_memory: bool,
-    /// How hard to compress: zstd level, 1 to 19
-    #[arg(long, value_name = "N", default_value_t = 12, value_parser = clap::value_parser!(i32).range(1..=19))]
-    pub level: i32,
+    /// How hard to compress: zstd level, 1 to 19 [default: 12, with --small 19]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..=19))]
+    pub level: Option<i32>,
+    /// The smallest file: content in one stream, in which what repeats is found 128 MiB back; takes minutes for a guest
+    #[arg(long)]
+    pub small: bool,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -20,6 +20,9 @@ use vml_core::share::{ShareRequest, Shared, Signer, share};
 use vml_core::tree::display_path;
 use vml_core::{EntryId, Error, ErrorKind, IoResultExt as _, Repository};
 
+/// zstd levels, without and with `--small`.
+const LEVEL: i32 = 12;
+const SMALL_LEVEL: i32 = 19;
 /// Entries whose files are looked through in one walk.
 const SCANNED_AT_ONCE: usize = 256;
 
@@ -46,7 +49,8 @@ pub fn run(context: &Context, args: &ShareArgs) -> Result<Outcome> {
         entries: &[],
         since: &since,
         full: args.full,
-        level: args.level,
+        level: args.level.unwrap_or(if args.small { SMALL_LEVEL } else { LEVEL }),
+        solid: args.small,
         threads: context.options().threads,
         author: &author,
         time_ms,
@@ -153,8 +157,17 @@ pub fn find_secrets(repository: &Repository, entries: &[EntryId], known: &[Entry
     let mut findings = Vec::new();
     let mut since = known.to_vec();
     for part in entries.chunks(SCANNED_AT_ONCE) {
-        let request =
-            ShareRequest { entries: part, since: &since, full: false, level: 1, threads: 1, author: "", time_ms: 0, signer: None };
+        let request = ShareRequest {
+            entries: part,
+            since: &since,
+            full: false,
+            level: 1,
+            solid: false,
+            threads: 1,
+            author: "",
+            time_ms: 0,
+            signer: None,
+        };
         findings.extend(scan(repository, &request, &rules, progress).context("cannot look for secrets")?);
         since.extend(part.last());
     }

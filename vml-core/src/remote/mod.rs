@@ -21,8 +21,8 @@ pub mod wire;
 
 pub use open::OpenRemote;
 pub(crate) use open::note_id;
-pub(crate) use transfer::plan_transfer_to;
 pub use source::RemoteSource;
+pub(crate) use transfer::plan_transfer_to;
 pub use transfer::{TransferPlan, TransferRequest, Transferred, plan_transfer, transfer};
 
 use crate::entry::EntryId;

@@ -22,6 +22,7 @@ pub mod seal;
 pub mod secrets;
 pub mod section;
 pub mod sign;
+mod solid;
 mod source;
 mod write;
 

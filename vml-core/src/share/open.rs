@@ -10,6 +10,7 @@ use super::section::{
     check_file_header, decode_trailer,
 };
 use super::sign::{self, PublicKey};
+use super::solid::SolidReader;
 use crate::recipe::GetChunk;
 use std::collections::HashMap;
 use std::fs::File;
@@ -46,6 +47,8 @@ struct State {
     places: HashMap<ChunkId, Place>,
     kept: Vec<(usize, Arc<Vec<u8>>)>,
     decoder: FrameDecoder,
+    /// Where content is one stream: its reader, and the frame that it reads next.
+    solid: Option<(SolidReader, usize)>,
 }
 
 #[derive(Clone, Copy)]
@@ -93,7 +96,7 @@ impl<'a> ShareFile<'a> {
         let mut frames = Vec::new();
         for row in rows {
             match row.header.kind {
-                SectionKind::Meta | SectionKind::Data => frames.push(row),
+                SectionKind::Meta | SectionKind::Data | SectionKind::Solid => frames.push(row),
                 kind => {
                     if !frames.is_empty() || !builder.push(kind, &payload(&file, &row)?)? {
                         return Err(Error::corrupt("the sections of the share file are not in their order"));
@@ -155,12 +158,10 @@ impl<'a> ShareFile<'a> {
         if let Some((_, kept)) = state.kept.iter().find(|(kept, _)| *kept == number) {
             return Ok(Arc::clone(kept));
         }
-        let stored = payload(&self.file, &self.frames[number])?;
-        let mut plain = Vec::new();
-        let header = state.decoder.decode(&stored, &mut plain)?;
+        let (chunk_lens, plain) = self.decode(state, number)?;
         if number >= state.looked_at {
             let mut start = 0;
-            for len in header.chunk_lens {
+            for len in chunk_lens {
                 let end = start + len as usize;
                 let frame = u32::try_from(number).map_err(|_| Error::corrupt("the share file has too many frames"))?;
                 if state.places.len() >= PLACES_MAX {
@@ -181,6 +182,26 @@ impl<'a> ShareFile<'a> {
         }
         state.kept.push((number, Arc::clone(&plain)));
         Ok(plain)
+    }
+
+    /// The chunks of a frame, or of a part of one stream: then everything before it is decoded as well, unless that was just done.
+    fn decode(&self, state: &mut State, number: usize) -> Result<(Vec<u32>, Vec<u8>)> {
+        let row = &self.frames[number];
+        if row.header.kind != SectionKind::Solid {
+            let mut plain = Vec::new();
+            let header = state.decoder.decode(&payload(&self.file, row)?, &mut plain)?;
+            return Ok((header.chunk_lens, plain));
+        }
+        let (mut reader, next) = match state.solid.take() {
+            Some((reader, next)) if next <= number => (reader, next),
+            _ => (SolidReader::new()?, self.frames.partition_point(|row| row.header.kind < SectionKind::Solid)),
+        };
+        for row in &self.frames[next..number] {
+            reader.section(&payload(&self.file, row)?)?;
+        }
+        let decoded = reader.section(&payload(&self.file, row)?)?;
+        state.solid = Some((reader, number + 1));
+        Ok(decoded)
     }
 
     fn own_chunk(&self, id: &ChunkId, kinds: SectionKind) -> Result<Option<Chunk>> {
@@ -210,7 +231,7 @@ impl GetChunk for ShareFile<'_> {
             return Ok(chunk);
         }
         let absent = || Error::not_found("the share file leaves it out: it is as in what the file needs, see `vml show`");
-        self.own_chunk(id, SectionKind::Data)?.ok_or_else(absent)
+        self.own_chunk(id, SectionKind::Solid)?.ok_or_else(absent)
     }
 }
 

@@ -3,6 +3,7 @@
 //! Each section carries the digest of itself, its place in the file included, so that damage, a cut or another order is noticed at that
 //! section, before what is in it is used. The table at the end repeats all digests; the signature is over the table.
 
+use super::solid::SOLID_MAX_LEN;
 use std::io::{self, Read, Write};
 use vml_chunk::format::FRAME_MAX_STORED_LEN;
 use vml_chunk::{Error, ErrorKind, IoResultExt as _, Result};
@@ -41,6 +42,8 @@ pub enum SectionKind {
     Meta,
     /// A frame of content.
     Data,
+    /// A part of the content in one stream, where a file has that instead of frames.
+    Solid,
     /// The table of all sections before it.
     Table,
     /// A signature over the table.
@@ -48,7 +51,7 @@ pub enum SectionKind {
 }
 
 impl SectionKind {
-    const ALL: [Self; 7] = [Self::Head, Self::Entry, Self::Needed, Self::Meta, Self::Data, Self::Table, Self::Signature];
+    const ALL: [Self; 8] = [Self::Head, Self::Entry, Self::Needed, Self::Meta, Self::Data, Self::Table, Self::Signature, Self::Solid];
 
     fn number(self) -> u8 {
         Self::ALL.iter().position(|kind| *kind == self).map_or(0, |at| at as u8 + 1)
@@ -64,6 +67,7 @@ impl SectionKind {
             Self::Head => 1 << 20,
             Self::Entry | Self::Needed => 16 << 20,
             Self::Meta | Self::Data => FRAME_MAX_STORED_LEN,
+            Self::Solid => SOLID_MAX_LEN,
             Self::Table => SECTIONS_MAX as usize * TABLE_ROW_LEN,
             Self::Signature => 8 << 10,
         }

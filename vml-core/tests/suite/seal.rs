@@ -189,8 +189,17 @@ fn lab() -> Lab {
     let key = SecretKey::from_seed([9; 32]);
     let (eva, keys) = ssh(1);
     let mut plain = Vec::new();
-    let asked =
-        ShareRequest { entries: &[id], since: &[], full: false, level: 3, threads: 2, author: "adam", time_ms: 7, signer: Some(&key) };
+    let asked = ShareRequest {
+        entries: &[id],
+        since: &[],
+        full: false,
+        level: 3,
+        solid: false,
+        threads: 2,
+        author: "adam",
+        time_ms: 7,
+        signer: Some(&key),
+    };
     share(&repository, &asked, &mut plain, &NoMonitor).unwrap();
     let sealed = seal(&[eva], &plain);
     Lab { dir, id, plain, sealed, keys, signer: key.public_key() }

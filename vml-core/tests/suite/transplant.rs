@@ -463,6 +463,7 @@ fn a_share_file_is_received_where_streams_are_cut_otherwise() {
         since: &[],
         full: false,
         level: 3,
+        solid: false,
         threads: 2,
         author: "eva",
         time_ms: 8,
