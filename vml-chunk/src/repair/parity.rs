@@ -24,7 +24,8 @@ impl ChunkStore {
             match parity {
                 // Of another length it is of no use for this pack.
                 Ok(parity) if parity.layout().pack_len == len => {}
-                Err(error) if !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Corrupt) => return Err(error),
+                // A newer program's is left alone.
+                Err(error) if error.kind() == ErrorKind::UnsupportedFormat => {}
                 _ => without.push((kind, id)),
             }
         }

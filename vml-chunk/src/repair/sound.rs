@@ -1,6 +1,6 @@
 //! Finds what is sound in a pack, whatever happened to the rest of it.
 //!
-//! With its footer each chunk is compared with its id. Without, frames are found by their magic and the checksum of their headers, and their chunks get the ids of
+//! With its footer each chunk is compared with its id, also in frames that decode in part only. Without, frames are found by their magic and the checksum of their headers, and their chunks get the ids of
 //! their bytes: one that was damaged becomes a chunk that nobody asks for.
 
 use super::loose::decode_loosely;
@@ -82,13 +82,7 @@ impl Finder<'_> {
             let fits = |header: &FrameHeader| header.chunk_lens.iter().eq(own.iter().map(|chunk| &chunk.len));
             let is_frame = self.decoder.decode(&stored, &mut plain).is_ok_and(|header| fits(&header));
             if !is_frame {
-                match decode_loosely(&stored, frame) {
-                    Some(bytes) => plain = bytes,
-                    None => {
-                        self.tally.bad.extend(own.iter().map(|chunk| chunk.id));
-                        continue;
-                    }
-                }
+                plain = decode_loosely(&stored, frame);
             }
             self.chunks_of_frame(own, &stored, &plain, is_frame)?;
         }

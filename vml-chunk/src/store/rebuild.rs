@@ -40,6 +40,8 @@ impl ChunkStore {
             .build()
             .map_err(|error| Error::new(ErrorKind::Io, "cannot start threads to read pack footers").because(error))?;
         let (mut count, mut unreadable, mut written) = (0, Vec::new(), HashSet::new());
+        // What cannot be read now keeps the segments that have it.
+        let mut kept: HashSet<(PackKind, PackId)> = HashSet::new();
         for (group, alone) in [(staying, false), (going, false), (damaged, true)] {
             let mut batch: Vec<(PackId, u64, Footer)> = Vec::new();
             let mut chunks = 0;
@@ -60,7 +62,10 @@ impl ChunkStore {
                         // Taken away by a collection since it was listed.
                         Err(error) if error.kind() == ErrorKind::NotFound => {}
                         Err(error) if error.kind() == ErrorKind::Corrupt => unreadable.push(kind.key(&id)),
-                        // What cannot be read now is not left out of an index that has it.
+                        Err(error) if matches!(error.kind(), ErrorKind::Io | ErrorKind::PermissionDenied) => {
+                            kept.insert((kind, id));
+                            unreadable.push(kind.key(&id));
+                        }
                         Err(error) => return Err(error),
                     }
                 }
@@ -69,8 +74,10 @@ impl ChunkStore {
                 written.insert(put_segment(self.backend.as_ref(), &batch)?);
             }
         }
-        for name in old.difference(&written) {
-            self.backend.delete(&format!("{INDEX_DIR}/{name}"))?;
+        for (number, (name, _)) in view.segments().enumerate() {
+            if !written.contains(name) && !view.packs_named_in(number).any(|pack| kept.contains(&pack)) {
+                self.backend.delete(&format!("{INDEX_DIR}/{name}"))?;
+            }
         }
         self.reload_holding(false, &changing)?;
         let new = written.difference(&old).count() as u64;

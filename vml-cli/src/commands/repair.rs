@@ -96,7 +96,7 @@ enum Other {
 /// A share file, the name of a remote, or where a repository is.
 fn open_others(context: &Context, from: &[String]) -> Result<Vec<(String, Other)>> {
     let remotes = list::all()?;
-    let open = |name: &String| {
+    let open = |name: &String| -> Result<Other> {
         if Path::new(name).is_file() {
             return Ok(Other::File(Box::new(ShareFile::open(Path::new(name))?)));
         }
@@ -106,8 +106,11 @@ fn open_others(context: &Context, from: &[String]) -> Result<Vec<(String, Other)
         };
         Ok(Other::Remote(Opened::open(&entry, Limit::new(None), context.options())?))
     };
-    let opened = from.iter().map(|name| Ok((name.clone(), open(name).with_context(|| format!("cannot use {name}"))?)));
-    opened.collect()
+    let named = |name: &String| -> Result<(String, Other)> {
+        let other = open(name).with_context(|| format!("cannot use {name}"))?;
+        Ok((name.clone(), other))
+    };
+    from.iter().map(named).collect()
 }
 
 fn tell_plan(context: &Context, plan: &RepairPlan) -> Result<()> {

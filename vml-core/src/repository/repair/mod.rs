@@ -209,7 +209,7 @@ impl Repository {
         for (key, reason) in &stay {
             monitor.problem(Problem { subject: format!("pack {key}"), message: format!("it stays as it is: {reason}") });
         }
-        repaired.problems_count = repaired.checked.problems_count + stay.len() as u64;
+        repaired.problems_count += repaired.checked.problems_count + stay.len() as u64;
         Ok(repaired)
     }
 
@@ -237,17 +237,19 @@ impl Repository {
     fn make_parity(&self, store: &ChunkStore, repaired: &mut Repaired, monitor: &dyn Monitor) -> Result<()> {
         store.drop_orphaned_parity()?;
         let Some(percent) = store.options().parity_percent else { return Ok(()) };
+        let mut unmade = 0;
         for (kind, id) in store.packs_without_parity(true)? {
             match store.make_parity(kind, &id, percent) {
                 Ok(made) => repaired.parity_count += u64::from(made),
-                Err(error) if error.kind() == vml_chunk::ErrorKind::Corrupt => {
+                Err(error) if matches!(error.kind(), vml_chunk::ErrorKind::Corrupt | vml_chunk::ErrorKind::Io) => {
                     monitor.problem(Problem { subject: format!("pack {}", kind.key(&id)), message: describe(&error) });
-                    repaired.problems_count += 1;
+                    unmade += 1;
                 }
                 Err(error) => return Err(error),
             }
             monitor.advance(Task::Repair, 1, 0);
         }
+        repaired.problems_count = unmade;
         Ok(())
     }
 }
