@@ -8,6 +8,7 @@
 //! gc         Collector, Marks, Plan                               mark, plan, quarantine, sweep
 //! store      ChunkStore, StoreWriter, run_pool                     put, get, contains, finish
 //! index      sorted mapped segments          pack  frames + footer         verify, rebuild
+//! seal       encryption at rest, keys
 //! chunker    where to cut    frame  compress together    backend  where files live    codec  small records
 //! id  error  format  stats
 //! ```
@@ -47,6 +48,7 @@ pub mod id;
 pub mod index;
 mod mmap;
 pub mod pack;
+pub mod seal;
 pub mod stats;
 pub mod store;
 
@@ -55,8 +57,9 @@ pub use backend::ObjectBackend;
 pub use backend::{Backend, CachedBackend, DiscardBackend, Listed, LocalBackend, Mapped, MemoryBackend, PutOutcome, Staged, files};
 pub use chunker::{Chunker, ChunkerParams};
 pub use error::{Error, ErrorKind, IoResultExt, Result};
-pub use id::{ChunkId, PackId};
+pub use id::{ChunkId, IdKey, PackId};
 pub use pack::PackKind;
+pub use seal::SealedBackend;
 pub use stats::{StoreTotals, WriteStats};
 pub use store::{
     Chunk, ChunkRef, ChunkStore, ChunkWriter, JobSink, OpenReport, Reliance, Security, Standing, StoreOptions, StoreWriter, run_pool,

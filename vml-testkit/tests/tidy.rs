@@ -9,7 +9,14 @@ use std::path::{Path, PathBuf};
 const LAYERS: [(&str, &[&[&str]]); 4] = [
     (
         "vml-chunk",
-        &[&["gc"], &["store"], &["pack", "frame", "index"], &["chunker", "codec", "backend", "mmap"], &["id", "error", "format", "stats"]],
+        &[
+            &["gc"],
+            &["store"],
+            &["pack", "frame", "index"],
+            &["seal"],
+            &["chunker", "codec", "backend", "mmap"],
+            &["id", "error", "format", "stats"],
+        ],
     ),
     (
         "vml-core",

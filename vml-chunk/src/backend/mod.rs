@@ -8,6 +8,7 @@ mod cached;
 mod discard;
 mod local;
 mod memory;
+mod names;
 #[cfg(feature = "object")]
 pub mod object;
 
@@ -15,6 +16,7 @@ pub use cached::CachedBackend;
 pub use discard::DiscardBackend;
 pub use local::{LocalBackend, files};
 pub use memory::MemoryBackend;
+pub use names::NameCheck;
 #[cfg(feature = "object")]
 pub use object::ObjectBackend;
 

@@ -4,7 +4,7 @@ use super::{Footer, FooterChunk, FooterFrame, PackKind};
 use crate::backend::{Backend, PutOutcome, Staged};
 use crate::error::{Error, ErrorKind, Result};
 use crate::frame::{FrameBuilder, FrameEncoder, SealedFrame};
-use crate::id::{ChunkId, PackId};
+use crate::id::{IdKey, PackId};
 
 /// A pack that is published, and what is in it.
 #[derive(Debug, Clone)]
@@ -24,6 +24,7 @@ pub struct PackWriter {
     len: u64,
     footer: Footer,
     failed: bool,
+    ids: IdKey,
 }
 
 impl PackWriter {
@@ -32,8 +33,16 @@ impl PackWriter {
     /// # Errors
     /// Whatever the backend says.
     pub fn create(backend: &dyn Backend, kind: PackKind) -> Result<Self> {
+        Self::keyed(backend, kind, IdKey::PLAIN)
+    }
+
+    /// As [`create`](Self::create), for chunks that are named by `ids`.
+    ///
+    /// # Errors
+    /// As [`create`](Self::create).
+    pub fn keyed(backend: &dyn Backend, kind: PackKind, ids: IdKey) -> Result<Self> {
         let footer = Footer { kind, frames: Vec::new(), chunks: Vec::new() };
-        let mut pack = Self { staged: backend.stage()?, hasher: blake3::Hasher::new(), len: 0, footer, failed: false };
+        let mut pack = Self { staged: backend.stage()?, hasher: blake3::Hasher::new(), len: 0, footer, failed: false, ids };
         pack.write(&kind.header())?;
         Ok(pack)
     }
@@ -94,15 +103,22 @@ impl PackWriter {
                 break (id, tail);
             }
             let mut frame = FrameBuilder::default();
-            frame.push(ChunkId::of(id.as_bytes()), id.as_bytes());
-            self.append(&FrameEncoder::new(1)?.seal(frame)?)?;
+            frame.push(self.ids.id(id.as_bytes()), id.as_bytes());
+            self.append(&FrameEncoder::keyed(1, self.ids.clone())?.seal(frame)?)?;
         };
         self.write(&tail)?;
         let key = self.footer.kind.key(&id);
         if self.staged.publish(&key)? == PutOutcome::AlreadyThere {
-            match super::verify_pack(backend, self.footer.kind, &id, |_, _| {}) {
+            match super::verify_pack_keyed(backend, &self.ids, self.footer.kind, &id, |_, _| {}) {
                 Ok(_) => {}
-                Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::UnsupportedFormat | ErrorKind::NotFound) => {
+                // Who can save but not read takes it by its name and length, as he takes what the index says.
+                Err(error) if error.kind() == ErrorKind::NeedsKey && backend.len(&key).is_ok_and(|len| len == self.len) => {}
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        ErrorKind::Corrupt | ErrorKind::UnsupportedFormat | ErrorKind::NotFound | ErrorKind::NeedsKey
+                    ) =>
+                {
                     backend.delete(&key)?;
                     self.staged.publish(&key)?;
                 }

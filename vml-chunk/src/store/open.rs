@@ -6,7 +6,7 @@ use super::{ChunkStore, read};
 use crate::backend::{Backend, Mapped, PutOutcome};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{FRAME_TARGET_MAX, FRAME_TARGET_MIN};
-use crate::id::PackId;
+use crate::id::{IdKey, PackId};
 use crate::index::{INDEX_DIR, IndexView, PackRow, Segment, SegmentPack, build_segment};
 use crate::pack::{Footer, PackKind, read_footer};
 use rayon::prelude::*;
@@ -26,13 +26,15 @@ pub struct StoreOptions {
     pub threads: usize,
     /// Plain bytes of frames kept for readers.
     pub cache_len: usize,
+    /// How chunks are named.
+    pub ids: IdKey,
 }
 
 impl Default for StoreOptions {
     /// Frames of 4 MiB at level 3, a thread a core, 64 MiB of cache.
     fn default() -> Self {
         let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        Self { frame_len: 4 << 20, level: 3, threads, cache_len: 64 << 20 }
+        Self { frame_len: 4 << 20, level: 3, threads, cache_len: 64 << 20, ids: IdKey::PLAIN }
     }
 }
 
@@ -135,6 +137,8 @@ fn load(backend: &dyn Backend, verify: bool, threads: usize) -> Result<(IndexVie
                 Err(error) if error.kind() == ErrorKind::UnsupportedFormat => return Err(error),
                 // Taken away by a collection since it was listed.
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
+                // For a key that can save but not read they are not there; what they hold is stored again.
+                Err(error) if error.kind() == ErrorKind::NeedsKey => {}
                 Err(error) => report.unreadable_packs.push((kind.key(&id), error)),
             }
         }

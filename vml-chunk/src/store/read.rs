@@ -114,7 +114,7 @@ impl ChunkStore {
                 decoded = true;
                 self.decode(location)
             })?;
-            if frame.get(range.clone()).is_some_and(|bytes| ChunkId::of(bytes) == *id) {
+            if frame.get(range.clone()).is_some_and(|bytes| self.options.ids.id(bytes) == *id) {
                 return Ok(Chunk { frame, range });
             }
             self.cache.forget(key);

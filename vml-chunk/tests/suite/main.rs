@@ -17,6 +17,7 @@ mod model;
 #[cfg(feature = "object")]
 mod objects;
 mod pool;
+mod sealed;
 #[cfg(feature = "object")]
 mod served;
 mod sessions;

@@ -54,6 +54,8 @@ pub struct RemoteInfo {
     pub level: u8,
     /// Files of at most this many bytes stand in their node.
     pub inline_max: u32,
+    /// How it names chunks: [`IdKey::check`](vml_chunk::IdKey::check). Between repositories that name them differently nothing crosses as it is stored.
+    pub ids: [u8; 16],
 }
 
 /// A named pointer of a remote.

@@ -171,6 +171,10 @@ impl TransferPlan {
 /// # Errors
 /// `NotFound` for an entry that the source does not have, else what either end says.
 pub fn plan_transfer(source: &dyn Remote, sink: &dyn Remote, request: &TransferRequest<'_>) -> Result<TransferPlan> {
+    if source.info()?.ids != sink.info()?.ids {
+        let why = "an encrypted repository names what it holds by its own key: entries cross as they are stored only to and from one that has the same keys";
+        return Err(Error::invalid(why));
+    }
     let mut plan = TransferPlan::default();
     // What an entry that is there continues is there too: it was committed first.
     let present = there(sink, request.entries)?;

@@ -8,7 +8,7 @@ use crate::refs::RefKind;
 use crate::tree::{Content, DEPTH_MAX, ListingReader, Node, NodeKind, display_path, join_path};
 use rayon::prelude::*;
 use std::sync::atomic::{AtomicU64, Ordering};
-use vml_chunk::pack::verify_pack;
+use vml_chunk::pack::verify_pack_keyed;
 use vml_chunk::{ChunkId, ChunkStore, Error, ErrorKind, Result};
 
 /// How much is checked.
@@ -134,7 +134,7 @@ impl Repository {
         pool.install(|| {
             packs.par_iter().for_each(|pack| {
                 let key = pack.kind.key(&pack.id);
-                let result = verify_pack(store.backend().as_ref(), pack.kind, &pack.id, |chunk, error| {
+                let result = verify_pack_keyed(store.backend().as_ref(), store.ids(), pack.kind, &pack.id, |chunk, error| {
                     monitor.problem(Problem { subject: format!("chunk {} in pack {key}", chunk.id.short()), message: describe(error) });
                 });
                 // A collection took it away; what was needed of it is elsewhere.
