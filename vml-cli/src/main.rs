@@ -27,6 +27,7 @@ mod remotes;
 mod service;
 mod settings;
 mod tokens;
+mod unlock;
 
 use clap::Parser;
 use std::process::ExitCode;

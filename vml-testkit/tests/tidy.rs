@@ -37,7 +37,7 @@ const LAYERS: [(&str, &[&[&str]]); 4] = [
         &[
             &["commands"],
             &["service"],
-            &["output", "progress", "failure", "places", "remotes"],
+            &["output", "progress", "failure", "places", "remotes", "unlock"],
             &["machines"],
             &["args", "areas", "bases", "catalogues", "keys", "tokens"],
             &["images", "guests", "online", "credentials"],

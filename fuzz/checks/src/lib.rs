@@ -9,6 +9,7 @@ mod chunk;
 mod core;
 mod disk;
 pub mod seal;
+mod sealed;
 pub mod seeds;
 mod share;
 mod wire;
@@ -16,6 +17,7 @@ mod wire;
 pub use self::chunk::{frame, index_segment, pack_footer};
 pub use self::core::{config_record, entry_record, listing_block, recipe_node};
 pub use self::disk::{qcow2_header, vmdk, volume};
+pub use self::sealed::{keyring, sealed_file};
 pub use self::share::{catalogue, share_file};
 pub use self::wire::{nbd_server, ssh_listing, tar_stream};
 
@@ -30,7 +32,7 @@ pub struct Target {
 }
 
 /// Every target.
-pub const TARGETS: [Target; 15] = [
+pub const TARGETS: [Target; 17] = [
     Target { name: "pack_footer", check: pack_footer, seeds: seeds::pack_footer },
     Target { name: "index_segment", check: index_segment, seeds: seeds::index_segment },
     Target { name: "frame", check: frame, seeds: seeds::frame },
@@ -46,4 +48,6 @@ pub const TARGETS: [Target; 15] = [
     Target { name: "ssh_listing", check: ssh_listing, seeds: seeds::ssh_listing },
     Target { name: "share_file", check: share_file, seeds: seeds::share_file },
     Target { name: "catalogue", check: catalogue, seeds: seeds::catalogue },
+    Target { name: "sealed_file", check: sealed_file, seeds: sealed::sealed_file_seeds },
+    Target { name: "keyring", check: keyring, seeds: sealed::keyring_seeds },
 ];

@@ -8,6 +8,8 @@ use std::path::PathBuf;
 Examples:
   vml init
   vml --repo /srv/vml init
+  vml init --encrypt
+  vml init --encrypt --passphrase-file /root/passphrase
   vml init --chunker fixed:4K")]
 pub struct InitArgs {
     /// zstd level of stored frames, 1 to 19 [default: 3]
@@ -19,6 +21,12 @@ pub struct InitArgs {
     /// How streams are cut: fastcdc:MIN/AVG/MAX or fixed:SIZE [default: fastcdc:2K/8K/64K]
     #[arg(long, value_name = "HOW")]
     pub chunker: Option<String>,
+    /// Encrypt everything that is saved; without an option that gives a passphrase or key it is asked for
+    #[arg(long)]
+    pub encrypt: bool,
+    /// By what the key is told from others; everybody who sees the repository's files can read it [default: who and where you are]
+    #[arg(long, value_name = "TEXT", requires = "encrypt")]
+    pub label: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]

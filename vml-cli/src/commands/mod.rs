@@ -1,5 +1,6 @@
 //! One file a verb: take the arguments, call the library, print.
 
+mod access;
 mod area;
 mod base;
 mod browse;
@@ -40,6 +41,7 @@ mod tune;
 use crate::args::{Args, Command, Global};
 use crate::places::Place;
 use crate::progress::Progress;
+use crate::unlock::Keys;
 use anyhow::{Context as _, Result, bail};
 use clap::CommandFactory as _;
 use std::ffi::OsStr;
@@ -65,6 +67,7 @@ impl Outcome {
 /// What every command needs: the global options.
 pub struct Context {
     global: Global,
+    keys: Keys,
 }
 
 impl Context {
@@ -86,6 +89,11 @@ impl Context {
         Place::find(self.global.repo.as_deref())
     }
 
+    /// How encrypted repositories are opened.
+    fn keys(&self) -> &Keys {
+        &self.keys
+    }
+
     fn options(&self) -> RepositoryOptions {
         let mut options = RepositoryOptions::default();
         if let Some(threads) = self.global.threads {
@@ -101,7 +109,7 @@ impl Context {
     /// Without copies in the cache folder a repository's own files are seen, wherever they are.
     fn open(&self, copies: bool) -> Result<Repository> {
         let place = self.place()?;
-        let open = place.open(copies).and_then(|backend| Ok(Repository::open(backend, self.options())?));
+        let open = place.open(copies).and_then(|backend| self.keys.open(backend, self.options()));
         open.with_context(|| format!("cannot open the repository {place}"))
     }
 
@@ -124,9 +132,11 @@ impl Context {
 
 /// Does what was typed.
 pub fn run(args: Args) -> Result<Outcome> {
-    let context = Context { global: args.global };
+    let keys = Keys::new(args.global.unlock.clone(), !args.global.json);
+    let context = Context { global: args.global, keys };
     match args.command {
         Command::Init(args) => init::run(&context, &args),
+        Command::Access(command) => access::run(&context, command),
         Command::Base(args) => base::run(&context, args),
         Command::Area(args) => area::run(&context, args),
         Command::Save(args) => save::run(&context, &args),

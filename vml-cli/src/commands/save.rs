@@ -105,7 +105,7 @@ pub fn store(context: &Context, mut what: What<'_>) -> Result<(EntryId, Outcome)
     let what = &what;
     let mut repository = context.repository()?;
     if what.dry_run {
-        repository = Repository::open(Arc::new(DiscardBackend::new(Arc::clone(repository.backend()))), context.options())?;
+        repository = repository.discarding();
     }
     let base = what.base.map(|name| find_base(&repository, name)).transpose()?;
     let tree = what.tree.map(|tree| Tree::open(context, what, tree)).transpose()?;

@@ -4,10 +4,12 @@ use crate::ledger::{Fact, Ledger};
 use crate::world::{OPTIONS, ROOT, collect, config, digest, forget, note, open, save, set_ref, world};
 use std::collections::HashMap;
 use std::sync::Arc;
+use vml_chunk::seal::Rights;
 use vml_chunk::{ChunkId, LocalBackend};
 use vml_core::refs::RefKind;
 use vml_core::{Backend, EntryId, Error, Repository, Result};
 use vml_testkit::crash::{Disk, Handle, Image};
+use vml_testkit::sealed::{PASSPHRASE, cheap_key};
 
 type Files = Arc<dyn Backend>;
 
@@ -20,7 +22,7 @@ pub struct Scenario {
     pub run: fn(&Files, &Ledger) -> Result<()>,
 }
 
-pub const ALL: [Scenario; 15] = [
+pub const ALL: [Scenario; 17] = [
     Scenario { name: "init", before: |_, _| Ok(()), run: init },
     Scenario { name: "first save", before: init, run: |files, ledger| save_small(files, ledger, 0, Some("first")) },
     Scenario { name: "save of a changed tree", before: one_entry, run: |files, ledger| save_small(files, ledger, 1, None) },
@@ -40,6 +42,8 @@ pub const ALL: [Scenario; 15] = [
     Scenario { name: "pull", before: one_entry, run: |files, ledger| pull(files, ledger, false) },
     Scenario { name: "push to a service", before: one_entry, run: |files, ledger| pull(files, ledger, true) },
     Scenario { name: "marks", before: one_entry, run: marks },
+    Scenario { name: "encrypted save", before: sealed_entry, run: |files, ledger| save_small(files, ledger, 1, Some("sealed")) },
+    Scenario { name: "a key is taken away", before: sealed_entry, run: take_key_away },
 ];
 
 pub fn named(name: &str) -> &'static Scenario {
@@ -59,6 +63,20 @@ fn save_small(files: &Files, ledger: &Ledger, tree: usize, tag: Option<&str>) ->
 fn one_entry(files: &Files, ledger: &Ledger) -> Result<()> {
     init(files, ledger)?;
     save_small(files, ledger, 0, None)
+}
+
+/// In an encrypted repository with two keys.
+fn sealed_entry(files: &Files, ledger: &Ledger) -> Result<()> {
+    let key = |passphrase, label| cheap_key(passphrase, label, Rights::Full);
+    let repository = Repository::init_encrypted(Arc::clone(files), config(), OPTIONS, &key(PASSPHRASE, "first"))?;
+    repository.access()?.add_key(&key("another", "second"))?;
+    ledger.note(Fact::Made);
+    save_small(files, ledger, 0, None)
+}
+
+fn take_key_away(files: &Files, ledger: &Ledger) -> Result<()> {
+    open(files)?.access()?.remove_key("second")?;
+    save_small(files, ledger, 1, None)
 }
 
 fn two_entries(files: &Files, ledger: &Ledger) -> Result<()> {
