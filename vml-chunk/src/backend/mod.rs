@@ -75,6 +75,12 @@ pub trait Backend: Send + Sync + fmt::Debug {
     /// Begins a file that has no name yet.
     fn stage(&self) -> Result<Box<dyn Staged>>;
 
+    /// Begins a file that will be published in `dir`, which a backend that treats files by their place must know from the start.
+    fn stage_in(&self, dir: &str) -> Result<Box<dyn Staged>> {
+        _ = dir;
+        self.stage()
+    }
+
     /// Replaces the whole content of a small file if it is `expected` now (`None`: if it does not exist); `new` of
     /// `None` deletes it. Atomic against every other writer, durable on return; `false` when it was not `expected`.
     fn swap(&self, key: &str, expected: Option<&[u8]>, new: Option<&[u8]>) -> Result<bool>;

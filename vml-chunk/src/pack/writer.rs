@@ -42,7 +42,7 @@ impl PackWriter {
     /// As [`create`](Self::create).
     pub fn keyed(backend: &dyn Backend, kind: PackKind, ids: IdKey) -> Result<Self> {
         let footer = Footer { kind, frames: Vec::new(), chunks: Vec::new() };
-        let mut pack = Self { staged: backend.stage()?, hasher: blake3::Hasher::new(), len: 0, footer, failed: false, ids };
+        let mut pack = Self { staged: backend.stage_in(kind.dir())?, hasher: blake3::Hasher::new(), len: 0, footer, failed: false, ids };
         pack.write(&kind.header())?;
         Ok(pack)
     }

@@ -325,8 +325,13 @@ impl Backend for SealedBackend {
     }
 
     fn stage(&self) -> Result<Box<dyn Staged>> {
-        let (shared, inner) = (Arc::clone(&self.shared), self.shared.inner.stage()?);
-        Ok(Box::new(SealedStaged { shared, inner, state: State::Beginning(Vec::new()), out: Vec::new() }))
+        // For whatever only full keys may read.
+        self.stage_in("data")
+    }
+
+    fn stage_in(&self, dir: &str) -> Result<Box<dyn Staged>> {
+        let (shared, inner) = (Arc::clone(&self.shared), self.shared.inner.stage_in(dir)?);
+        Ok(Box::new(SealedStaged { shared, inner, class: Class::of(dir), state: State::Beginning(Vec::new()), out: Vec::new() }))
     }
 
     fn swap(&self, key: &str, expected: Option<&[u8]>, new: Option<&[u8]>) -> Result<bool> {

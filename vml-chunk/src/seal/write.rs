@@ -2,7 +2,7 @@
 
 use super::backend::Shared;
 use super::cipher::{Cipher, TAG_LEN};
-use super::layout::{BLOCK_LEN, HEADER_LEN, SEALED_BLOCK_LEN};
+use super::layout::{BLOCK_LEN, Class, HEADER_LEN, SEALED_BLOCK_LEN};
 use crate::backend::{PutOutcome, Staged};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::SEALED_DIGEST_LEN;
@@ -79,6 +79,7 @@ pub(super) fn not_sealed(key: &str) -> Error {
 pub(super) struct SealedStaged {
     pub(super) shared: Arc<Shared>,
     pub(super) inner: Box<dyn Staged>,
+    pub(super) class: Class,
     pub(super) state: State,
     pub(super) out: Vec<u8>,
 }
@@ -94,7 +95,7 @@ pub(super) enum State {
 impl SealedStaged {
     fn begin(&mut self, first: Vec<u8>, next: &[u8]) -> Result<Sealer> {
         let rest = next.len().min(BLOCK_LEN - first.len());
-        let (header, cipher) = self.shared.new_file(None, super::layout::Class::Protected, &[&first, &next[..rest]])?;
+        let (header, cipher) = self.shared.new_file(None, self.class, &[&first, &next[..rest]])?;
         let mut sealer = Sealer::new(cipher, &header.encode(), &mut self.out);
         sealer.push(&first, &mut self.out);
         Ok(sealer)
@@ -136,6 +137,9 @@ impl Staged for SealedStaged {
 
     fn publish(&mut self, key: &str) -> Result<PutOutcome> {
         let stored = self.shared.stored_key(key)?;
+        if Class::of(key) != self.class {
+            return Err(Error::invalid(format!("{key} was begun for another place: who can read it is decided then")));
+        }
         let sealer = match std::mem::replace(&mut self.state, State::Failed) {
             State::Beginning(first) => Some(self.begin(first, &[])?),
             State::Going(sealer) => Some(sealer),

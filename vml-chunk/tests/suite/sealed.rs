@@ -110,7 +110,7 @@ fn a_sealed_file_that_was_touched_does_not_open() {
         let mut at: Vec<usize> = spread(0..HEADER_LEN + 40, 1);
         at.extend(spread(body.clone(), 1499));
         at.extend(spread(body.end - 40..original.len(), 1));
-        let mut spoil = |spoilt: &[u8], what: &str| {
+        let spoil = |spoilt: &[u8], what: &str| {
             overwrite(inner.as_ref(), key, spoilt);
             // One that has it open and one that comes anew.
             for backend in [&sealed, &open(Arc::clone(&inner)).unwrap()] {
@@ -384,6 +384,26 @@ fn rotation_shuts_out_who_was_taken_away_and_nobody_else() {
     assert_eq!(sealed.remove_key("nobody").unwrap_err().kind(), ErrorKind::NotFound);
     sealed.remove_key("kept").unwrap();
     assert_eq!(sealed.remove_key("first").unwrap_err().kind(), ErrorKind::InvalidInput, "the last one that can read");
+}
+
+#[test]
+fn who_can_read_a_file_is_decided_when_it_is_begun() {
+    let (inner, sealed) = in_memory();
+    sealed.add_key(&cheap_key("nightly", "host7", Rights::PutOnly)).unwrap();
+    let mut staged = sealed.stage_in("index").unwrap();
+    staged.append(b"merged").unwrap();
+    assert_eq!(staged.publish("data/x").unwrap_err().kind(), ErrorKind::InvalidInput);
+    assert_eq!(staged.publish("index/x").unwrap(), PutOutcome::Stored);
+    let mut staged = sealed.stage().unwrap();
+    assert_eq!(staged.publish("index/y").unwrap_err().kind(), ErrorKind::InvalidInput);
+    assert_eq!(staged.publish("data/y").unwrap(), PutOutcome::Stored);
+    let putting = SealedBackend::open(Arc::clone(&inner), CONFIG, Some(&Unlock::passphrase("nightly").unwrap())).unwrap();
+    assert_eq!(putting.map("index/x").unwrap().as_ref(), b"merged");
+    assert_eq!(putting.map("data/y").map(drop).unwrap_err().kind(), ErrorKind::NeedsKey);
+    // What was sealed for all is not taken for what full keys wrote.
+    let shared = read(inner.as_ref(), "index/x");
+    overwrite(inner.as_ref(), "data/y", &shared);
+    assert!(is_refused(&open(inner).unwrap(), "data/y", b"merged", "a shared file in a protected place"));
 }
 
 #[test]

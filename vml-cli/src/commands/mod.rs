@@ -38,7 +38,7 @@ mod transfer;
 mod trees;
 mod tune;
 
-use crate::args::{Args, Command, Global};
+use crate::args::{Args, BaseCommand, Command, Global};
 use crate::places::Place;
 use crate::progress::Progress;
 use crate::unlock::Keys;
@@ -47,6 +47,7 @@ use clap::CommandFactory as _;
 use std::ffi::OsStr;
 use std::io::{IsTerminal, Write};
 use std::os::unix::ffi::OsStrExt;
+use vml_chunk::seal::Rights;
 use vml_core::{Error, ErrorKind, Repository, RepositoryOptions};
 
 /// How a command that did not fail ended.
@@ -68,6 +69,8 @@ impl Outcome {
 pub struct Context {
     global: Global,
     keys: Keys,
+    /// Whether the command can be done with a key that saves but does not read.
+    saves: bool,
 }
 
 impl Context {
@@ -110,7 +113,14 @@ impl Context {
     fn open(&self, copies: bool) -> Result<Repository> {
         let place = self.place()?;
         let open = place.open(copies).and_then(|backend| self.keys.open(backend, self.options()));
-        open.with_context(|| format!("cannot open the repository {place}"))
+        let repository = open.with_context(|| format!("cannot open the repository {place}"))?;
+        if repository.rights() == Some(Rights::PutOnly) && !self.saves {
+            bail!(Error::new(
+                ErrorKind::NeedsKey,
+                format!("this key can save but not read: the repository {place} needs another one for this")
+            ));
+        }
+        Ok(repository)
     }
 
     /// Asks before something is lost; without a terminal the answer must be given as --yes.
@@ -133,7 +143,8 @@ impl Context {
 /// Does what was typed.
 pub fn run(args: Args) -> Result<Outcome> {
     let keys = Keys::new(args.global.unlock.clone(), !args.global.json);
-    let context = Context { global: args.global, keys };
+    let saves = matches!(args.command, Command::Save(_) | Command::Area(_) | Command::Access(_) | Command::Base(BaseCommand::Add(_)));
+    let context = Context { global: args.global, keys, saves };
     match args.command {
         Command::Init(args) => init::run(&context, &args),
         Command::Access(command) => access::run(&context, command),

@@ -40,6 +40,7 @@ impl Repository {
     /// # Errors
     /// When the repository cannot be read at all; damage is no error.
     pub fn check(&self, options: CheckOptions, monitor: &dyn Monitor) -> Result<Checked> {
+        self.refuse_put_only("a check reads everything")?;
         let counter = Counter { monitor, problems: AtomicU64::new(0) };
         // Entries are listed before the index is opened: what they name was durable before they were.
         let mut ids = self.entry_ids()?;

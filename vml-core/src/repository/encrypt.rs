@@ -112,6 +112,14 @@ impl Repository {
         self.sealed.as_ref().map(|sealed| sealed.secrets().rights())
     }
 
+    /// Refuses what must read, for a key that can save only.
+    pub(super) fn refuse_put_only(&self, what: &str) -> Result<()> {
+        match self.rights() {
+            Some(Rights::PutOnly) => Err(Error::new(ErrorKind::NeedsKey, format!("this key can save but not read, and {what}"))),
+            _ => Ok(()),
+        }
+    }
+
     /// Refuses what needs plain chunks, for an encrypted repository.
     pub(crate) fn refuse_encrypted(&self, what: &str) -> Result<()> {
         if self.ids.is_plain() { Ok(()) } else { Err(Error::invalid(format!("an encrypted repository {what}"))) }

@@ -182,12 +182,7 @@ impl Repository {
         let parent = latest.and_then(|id| read(id, "the latest entry cannot be read, so every file is"));
         let mut kept = Vec::new();
         if ref_kind == RefKind::Base && latest.is_some() {
-            if self.rights() == Some(Rights::PutOnly) {
-                return Err(Error::new(
-                    ErrorKind::NeedsKey,
-                    format!("this key can save but not read, and the base {ref_name} must be read"),
-                ));
-            }
+            self.refuse_put_only(&format!("the base {ref_name} must be read to be given other parts"))?;
             let Some((_, base)) = &parent else { return Err(Error::corrupt(format!("the base {ref_name} cannot be read"))) };
             kept = parts_to_keep(base, request, &ref_name)?;
         }

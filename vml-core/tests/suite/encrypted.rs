@@ -9,7 +9,7 @@ use vml_chunk::seal::{Rights, Unlock};
 use vml_core::entry::{BaseRef, EntryKind, Fact, MachinePart, Note};
 use vml_core::refs::RefKind;
 use vml_core::remote::{OpenRemote, TransferRequest, plan_transfer, transfer};
-use vml_core::repository::{CollectOptions, FEATURE_SEALED, Policy, SaveRequest, keys_of};
+use vml_core::repository::{CheckOptions, CollectOptions, FEATURE_SEALED, Policy, SaveRequest, keys_of};
 use vml_core::share::{ReceiveOptions, ShareRequest, receive, share};
 use vml_core::tree::Exclude;
 use vml_core::{Backend, CollectMonitor, Config, EntryId, ErrorKind, NoMonitor, Repository};
@@ -48,8 +48,8 @@ fn an_encrypted_repository_does_all_that_a_plain_one_does() {
     let tree = subdir(&dir, "tree");
     let backend = memory();
     write_tree(&tree, 1);
-    let first = save(&init_sealed(&backend), "work", &tree);
     let_files_age();
+    let first = save(&init_sealed(&backend), "work", &tree);
     let second = save(&open_sealed(&backend), "work", &tree);
     assert_eq!(second.entry.parents, [first.id]);
     assert!(second.stats.seen_bytes < first.stats.seen_bytes / 2, "unchanged files are known by the parent's listing");
@@ -130,7 +130,8 @@ fn a_configuration_that_was_changed_is_not_taken() {
 
 /// All that is stored: keys and bytes.
 fn all_of(backend: &dyn Backend) -> Vec<u8> {
-    let mut all = [read(backend, "config"), read(backend, "keys/slots")].concat();
+    let mut all = read(backend, "config");
+    all.extend(backend.read("keys/slots", 1 << 20).unwrap_or_default());
     for dir in crate::support::DIRS {
         for key in keys(backend, dir) {
             all.extend_from_slice(key.as_bytes());
@@ -233,7 +234,7 @@ fn a_put_only_key_saves_without_reading_and_stores_nothing_twice() {
     cannot(again.entry(&first.id).map(drop));
     cannot(again.collect(CollectOptions::default(), &NoMonitor).map(drop));
     cannot(again.forget(&[first.id], true, &NoMonitor));
-    assert!(!problems_of_check(&again, true).is_empty());
+    cannot(again.check(CheckOptions { data: true }, &NoMonitor).map(drop));
     assert_eq!(again.resolve("work@latest").unwrap(), second.id, "refs are for all keys");
     assert_sound(&backend);
     for saved in [&second, &third] {
@@ -300,7 +301,7 @@ fn entries_cross_between_equal_keys_and_no_others() {
     send(&source, &copy, saved.id).unwrap();
     let opened = open_by(&twin, PASSPHRASE).unwrap();
     assert_equal(&tree, build_new(&opened, &saved.id).path());
-    assert_eq!(opened.notes_of(&saved.id).unwrap().len(), 1 + 1, "and one that says where it came from");
+    assert!(opened.notes_of(&saved.id).unwrap().iter().any(|note| note.text == "good"));
     assert_eq!(problems_of_check(&opened, true), [""; 0]);
     send(&open_by(&twin, PASSPHRASE).unwrap(), &source, saved.id).unwrap();
     assert_eq!(Repository::init_like(memory(), config, OPTIONS, &in_plain).map(drop).unwrap_err().kind(), ErrorKind::InvalidInput);
