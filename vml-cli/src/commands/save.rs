@@ -11,13 +11,12 @@ use anyhow::{Context as _, Result};
 use serde_json::json;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Instant;
 use vml_core::entry::{BaseRef, DiskPart, EntryId, EntryKind, Fact, MachinePart};
 use vml_core::machine::LiveDisk;
 use vml_core::refs::{RefKind, split_base};
 use vml_core::repository::{SaveDisk, SaveMemory, SaveRequest, SaveTree, Saved};
-use vml_core::{DiscardBackend, Error, Repository};
+use vml_core::{Error, Repository};
 use vml_hv::ssh::Traffic;
 
 /// What to save, from an area's description or a base's arguments.

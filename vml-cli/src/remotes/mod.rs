@@ -22,7 +22,7 @@ use ssh::{SshAddress, SshLine};
 use std::path::Path;
 use std::sync::Arc;
 use vml_core::remote::{OpenRemote, Remote};
-use vml_core::{Error, ErrorKind, LocalBackend, Monitor, Repository, RepositoryOptions};
+use vml_core::{Backend as _, Error, ErrorKind, LocalBackend, Monitor, Repository, RepositoryOptions};
 
 /// What kind of place an address is of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
