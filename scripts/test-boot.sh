@@ -6,6 +6,7 @@
 # VML=PROGRAM     another vml than the one of this checkout
 set -euo pipefail
 cd "$(dirname "$0")/.."
+. scripts/common.sh
 PATH=$PATH:/usr/sbin:/sbin
 skip() { echo "skipped: the boot test $*"; exit 0; }
 [[ $(id -u) == 0 ]] || skip "needs root, to make a guest"
@@ -22,11 +23,7 @@ if [[ ! -e $guest/disk.raw ]]; then
   testdata/make-guest "$guest" "$corpus/trees/base"
   echo "boot test: made a guest in $((SECONDS - began)) s"
 fi
-if [[ -z ${VML:-} ]]; then
-  cargo build --quiet --release -p vml-cli
-  VML=${CARGO_TARGET_DIR:-target}/release/vml
-fi
-vml=$(realpath "$VML") guest=$(realpath "$guest")
+vml=$(vml_program) guest=$(realpath "$guest")
 
 work=$(realpath -m target/boot)
 rm -rf "$work"

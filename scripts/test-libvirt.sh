@@ -4,6 +4,7 @@
 # VML_GUEST=DIR  a guest made elsewhere, by testdata/make-guest
 set -euo pipefail
 cd "$(dirname "$0")/.."
+. scripts/common.sh
 PATH=$PATH:/usr/sbin:/sbin
 skip() { echo "skipped: the libvirt test $*"; exit 0; }
 [[ $(id -u) == 0 ]] || skip "needs root, for a libvirtd of its own"
@@ -15,8 +16,8 @@ guest=${VML_GUEST:-target/guest}
 [[ -e $guest/disk.raw ]] || skip "needs a guest, which the boot test makes"
 export VML_GUEST
 VML_GUEST=$(realpath "$guest")
-cargo test --quiet --workspace --features vml-cli/libvirt --test machines --no-run
+"${tests[@]}" --quiet --test machines --no-run
 code=0
-scripts/with-libvirtd.sh cargo test --workspace --features vml-cli/libvirt --test machines libvirt:: -- --ignored --test-threads 1 || code=$?
+scripts/with-libvirtd.sh "${tests[@]}" --test machines libvirt:: -- --ignored --test-threads 1 || code=$?
 [[ $code != 3 ]] || skip "cannot start a libvirtd here"
 exit $code

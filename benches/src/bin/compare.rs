@@ -7,7 +7,7 @@ use benches::compare::options::Options;
 use benches::compare::report::{self, Setting, ToolInfo};
 use benches::compare::tools::{DiskVml, Vml};
 use benches::compare::verdict::verdicts;
-use benches::compare::{disks, live, million, mount, page, run, sharing, tools, tune};
+use benches::compare::{disks, live, million, mount, page, run, sharing, tools, tune, upkeep};
 use clap::Parser;
 use serde_json::{Map, Value};
 use std::fs;
@@ -52,7 +52,14 @@ fn compare(options: &Options) -> Result<()> {
         blocks.push(("sharing", sharing::report::markdown(&report::machine_line(&machine), &sizes, &runs)));
         numbers.insert("sharing".to_owned(), sharing::report::to_json(&sizes, &runs));
     }
-    if let Some(corpus) = corpus.as_ref().filter(|_| kind == Kind::Trees && !options.sharing) {
+    if let Some(corpus) = corpus.as_ref().filter(|_| options.upkeep) {
+        let vml = Vml::new(tools::locate_vml(options)?);
+        let restic = tools::in_path("restic").context("restic is not installed: apt-get install restic")?;
+        let runs = upkeep::run(&vml, &tools::Restic::new(restic), corpus, options.runs.into(), work.path())?;
+        blocks.push(("upkeep", upkeep::report::markdown(&report::machine_line(&machine), &runs)));
+        numbers.insert("upkeep".to_owned(), upkeep::report::to_json(&runs));
+    }
+    if let Some(corpus) = corpus.as_ref().filter(|_| kind == Kind::Trees && !options.sharing && !options.upkeep) {
         let found = tools::find(options, &|vml| Box::new(vml))?;
         let outcome = run::run(&found, corpus, options.runs.into(), work.path())?;
         let (setting, goals) = (setting(options, &machine, &found, work.path())?, verdicts(&outcome.results));

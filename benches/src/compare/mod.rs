@@ -9,7 +9,7 @@
 //! results   medians and spreads             tune      trying settings
 //! report    tables, JSON                      live          machines that run
 //! verdict   goals                             page          the block in the page
-//! sharing   files, pushes, a service
+//! sharing   files, pushes, a service        upkeep        checking, collecting
 //! ```
 
 pub mod corpus;
@@ -28,4 +28,5 @@ pub mod run;
 pub mod sharing;
 pub mod tools;
 pub mod tune;
+pub mod upkeep;
 pub mod verdict;

@@ -47,6 +47,9 @@ pub struct Options {
     /// Measure share files, pushing and pulling, and a service that many use at once
     #[arg(long, requires = "corpus")]
     pub sharing: bool,
+    /// Measure checking every byte and collecting, beside restic
+    #[arg(long, requires = "corpus")]
+    pub upkeep: bool,
     /// Set by the program itself: it runs in a mount namespace of its own
     #[arg(long, hide = true)]
     pub inside: bool,

@@ -69,7 +69,10 @@ fn put_back_from(
     fs::create_dir_all(request.dir).at(|| format!("cannot make directory {}", request.dir.display()))?;
     let special = request.special
         || share::provenance(repository, id)?.is_none_or(|told| told.trusted_remote || crate::keys::any_trusted(&told.signers));
-    let options = RestoreOptions { delete: request.delete, owners: settings::is_root(), special, threads: context.options().threads };
+    // An entry with a tree says how large it is; a disk's file system is asked itself.
+    let limit = entry.tree().filter(|part| part.root == tree.root).map(|part| part.stats.limit());
+    let threads = context.options().threads;
+    let options = RestoreOptions { delete: request.delete, owners: settings::is_root(), special, limit, threads };
     if let (true, Some(tree)) = (request.path.is_empty(), entry.tree()) {
         progress.expect(Task::Restore, tree.stats.bytes);
     }

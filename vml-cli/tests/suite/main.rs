@@ -22,6 +22,7 @@ mod manual;
 mod objects;
 mod odd_names;
 mod places;
+mod read_only;
 mod remotes;
 mod share;
 mod shared_blocks;

@@ -63,19 +63,30 @@ impl<'a> Cursor<'a> {
 
     /// Puts the members of the next item, a node, in its place.
     pub(crate) fn descend(&mut self) -> Result<()> {
-        let Some(Item::Node { node, level }) = self.items.last().cloned() else { return Ok(()) };
-        let members = match Node::decode(&self.store.get_chunk(&node.id)?)? {
-            Node::Leaf(pieces) if level == 1 && sum_pieces(&pieces) == Some(node.len) => {
-                pieces.into_iter().rev().map(Item::Piece).collect::<Vec<_>>()
-            }
-            Node::Inner(nodes) if level > 1 && sum_nodes(&nodes) == Some(node.len) => {
-                nodes.into_iter().rev().map(|node| Item::Node { node, level: level - 1 }).collect()
-            }
-            _ => return Err(Error::corrupt(format!("recipe node {} is not what its parent says", node.id.short()))),
-        };
+        let Some(Item::Node { node, level }) = self.items.last() else { return Ok(()) };
+        let members = self.members(node, *level)?;
         self.items.pop();
         self.items.extend(members);
         Ok(())
+    }
+
+    /// Checks that the next item, if it is a node, is what its parent says; then it can be passed over by who knows what is below it.
+    pub(crate) fn check(&self) -> Result<()> {
+        let Some(Item::Node { node, level }) = self.items.last() else { return Ok(()) };
+        self.members(node, *level).map(|_| ())
+    }
+
+    /// The members of a node, the first one last.
+    fn members(&self, node: &NodeRef, level: u8) -> Result<Vec<Item>> {
+        match Node::decode(&self.store.get_chunk(&node.id)?)? {
+            Node::Leaf(pieces) if level == 1 && sum_pieces(&pieces) == Some(node.len) => {
+                Ok(pieces.into_iter().rev().map(Item::Piece).collect())
+            }
+            Node::Inner(nodes) if level > 1 && sum_nodes(&nodes) == Some(node.len) => {
+                Ok(nodes.into_iter().rev().map(|node| Item::Node { node, level: level - 1 }).collect())
+            }
+            _ => Err(Error::corrupt(format!("recipe node {} is not what its parent says", node.id.short()))),
+        }
     }
 
     /// Moves to the piece that has the byte at `offset`; to the end when none has.

@@ -1,7 +1,7 @@
 //! Brings entries from one repository to another: what the sink lacks, several frames at once, then the entries.
 
 use super::plan::{Job, Planner};
-use super::{Arrived, CHUNKS_MAX, Commit, Committed, ENTRIES_MAX, FrameAt, HistoryItem, Needs, NoteId, Parcel, Placed, Remote};
+use super::{Arrived, CHUNKS_MAX, Commit, Committed, ENTRIES_MAX, FrameAt, HistoryItem, Needs, NoteId, Parcel, Placed, Remote, RemoteRef};
 use crate::entry::{Entry, EntryId};
 use crate::monitor::{Monitor, Task};
 use crate::refs::RefKind;
@@ -59,7 +59,7 @@ pub struct TransferPlan {
     pub entries: Vec<(EntryId, Entry)>,
     /// Entries of the request that it has.
     pub present_count: u64,
-    present: Vec<EntryId>,
+    pub(crate) present: Vec<EntryId>,
     forgotten: Vec<(EntryId, Vec<EntryId>)>,
     /// The newest first.
     history: Vec<EntryId>,
@@ -171,16 +171,29 @@ impl TransferPlan {
 /// # Errors
 /// `NotFound` for an entry that the source does not have, else what either end says.
 pub fn plan_transfer(source: &dyn Remote, sink: &dyn Remote, request: &TransferRequest<'_>) -> Result<TransferPlan> {
-    if source.info()?.ids != sink.info()?.ids {
+<<<<<<< HEAD
+    let (of_source, of_sink) = both(|| source.info(), || sink.info())?;
+    if of_source.ids != of_sink.ids {
         let why = "an encrypted repository names what it holds by its own key: entries cross as they are stored only to and from one that has the same keys";
         return Err(Error::invalid(why));
     }
+=======
+    plan_transfer_to(source, &mut |ids| there(sink, ids), request)
+}
+
+/// The same for a sink of which `at_sink` tells which of some entries it has.
+pub(crate) fn plan_transfer_to(
+    source: &dyn Remote,
+    at_sink: &mut dyn FnMut(&[EntryId]) -> Result<HashSet<EntryId>>,
+    request: &TransferRequest<'_>,
+) -> Result<TransferPlan> {
+>>>>>>> main
     let mut plan = TransferPlan::default();
     // What an entry that is there continues is there too: it was committed first.
-    let present = there(sink, request.entries)?;
-    plan.present_count = present.len() as u64;
+    let mut have = at_sink(request.entries)?;
+    plan.present_count = have.len() as u64;
     let wanted: Vec<EntryId>;
-    (plan.present, wanted) = request.entries.iter().partition(|id| present.contains(id));
+    (plan.present, wanted) = request.entries.iter().partition(|id| have.contains(id));
     let mut items: Vec<HistoryItem> = Vec::new();
     if request.history {
         let mut seen = HashSet::new();
@@ -200,14 +213,16 @@ pub fn plan_transfer(source: &dyn Remote, sink: &dyn Remote, request: &TransferR
             return Err(Error::not_found(format!("entry {} is not there", id.short())));
         }
     }
-    let at_sink = there(sink, &entries)?;
-    let missing: Vec<EntryId> = entries.into_iter().filter(|id| !at_sink.contains(id)).collect();
+    // Those that were asked for were asked about.
+    let others: Vec<EntryId> = entries.iter().copied().filter(|id| !request.entries.contains(id)).collect();
+    have.extend(at_sink(&others)?);
+    let missing: Vec<EntryId> = entries.into_iter().filter(|id| !have.contains(id)).collect();
     read_entries(source, &missing, &mut plan.entries)?;
     if !request.history {
         let bases: HashSet<EntryId> = plan.entries.iter().filter_map(|(_, entry)| Some(entry.base.as_ref()?.entry)).collect();
         let bases: Vec<EntryId> = bases.into_iter().filter(|id| !missing.contains(id)).collect();
-        let (at_sink, at_source) = (there(sink, &bases)?, there(source, &bases)?);
-        let needed: Vec<EntryId> = bases.into_iter().filter(|id| !at_sink.contains(id) && at_source.contains(id)).collect();
+        let (have, at_source) = (at_sink(&bases)?, there(source, &bases)?);
+        let needed: Vec<EntryId> = bases.into_iter().filter(|id| !have.contains(id) && at_source.contains(id)).collect();
         read_entries(source, &needed, &mut plan.entries)?;
     }
     sort(&mut plan.entries);
@@ -431,15 +446,24 @@ impl Crossing<'_> {
 
 /// Notes and tags that the sink lacks, of entries that it has.
 fn send_marks(source: &dyn Remote, sink: &dyn Remote, transferred: &mut Transferred) -> Result<()> {
-    let have: HashSet<NoteId> = sink.notes()?.into_iter().collect();
-    let notes: Vec<NoteId> = source.notes()?.into_iter().filter(|note| !have.contains(note)).collect();
-    let of_notes: Vec<EntryId> = notes.iter().map(|note| note.entry).collect::<HashSet<_>>().into_iter().collect();
-    let tags_at_sink: HashMap<String, EntryId> =
-        sink.refs()?.into_iter().filter(|at| at.kind == RefKind::Tag).map(|at| (at.name, at.entry)).collect();
-    let tags = source.refs()?.into_iter().filter(|at| at.kind == RefKind::Tag && tags_at_sink.get(&at.name) != Some(&at.entry));
+    let arrived: HashSet<EntryId> = transferred.entries.iter().map(|(_, arrived)| arrived.id).collect();
+    let of_source = both(|| source.notes(), || source.refs())?;
+    let is_tag = |at: &RemoteRef| at.kind == RefKind::Tag;
+    let (notes, tags): (Vec<NoteId>, Vec<RemoteRef>) = (of_source.0, of_source.1.into_iter().filter(is_tag).collect());
+    // Each question costs a round trip, so none is asked whose answer does not matter.
+    let (have, at_sink) = both(
+        || if notes.is_empty() { Ok(Vec::new()) } else { sink.notes() },
+        || if tags.is_empty() { Ok(Vec::new()) } else { sink.refs() },
+    )?;
+    let have: HashSet<NoteId> = have.into_iter().collect();
+    let notes: Vec<NoteId> = notes.into_iter().filter(|note| !have.contains(note)).collect();
+    let at_sink: HashMap<String, EntryId> = at_sink.into_iter().filter(is_tag).map(|at| (at.name, at.entry)).collect();
+    let tags = tags.into_iter().filter(|at| at_sink.get(&at.name) != Some(&at.entry));
     let tags: Vec<(String, EntryId)> = tags.map(|at| (at.name, at.entry)).collect();
-    let of_tags: Vec<EntryId> = tags.iter().map(|(_, entry)| *entry).collect();
-    let there = there(sink, &[of_notes, of_tags].concat())?;
+    let marked: HashSet<EntryId> = notes.iter().map(|note| note.entry).chain(tags.iter().map(|(_, entry)| *entry)).collect();
+    let unsure: Vec<EntryId> = marked.into_iter().filter(|id| !arrived.contains(id)).collect();
+    let mut there = there(sink, &unsure)?;
+    there.extend(arrived);
     let notes: Vec<NoteId> = notes.into_iter().filter(|note| there.contains(&note.entry)).collect();
     in_parts(
         &notes,
@@ -454,4 +478,14 @@ fn send_marks(source: &dyn Remote, sink: &dyn Remote, transferred: &mut Transfer
         transferred.other_tags.extend(sink.commit(&Commit { tags: part.to_vec(), ..Commit::default() })?.other_tags);
     }
     Ok(())
+}
+
+/// Asks two questions at once.
+fn both<A: Send, B>(one: impl FnOnce() -> Result<A> + Send, other: impl FnOnce() -> Result<B>) -> Result<(A, B)> {
+    std::thread::scope(|scope| {
+        let one = scope.spawn(one);
+        let other = other()?;
+        let one = one.join().unwrap_or_else(|_| Err(Error::new(ErrorKind::Interrupted, "a thread of the transfer has died")))?;
+        Ok((one, other))
+    })
 }

@@ -3,10 +3,11 @@
 use super::{Repository, describe};
 use crate::entry::EntryId;
 use crate::monitor::{Monitor, Problem, Task};
-use crate::recipe::{Piece, Recipe, RecipeReader};
+use crate::recipe::{Cursor, Item, Piece, Recipe, RecipeReader};
 use crate::refs::RefKind;
 use crate::tree::{Content, DEPTH_MAX, ListingReader, Node, NodeKind, display_path, join_path};
 use rayon::prelude::*;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use vml_chunk::pack::verify_pack_keyed;
 use vml_chunk::{ChunkId, ChunkStore, Error, ErrorKind, Result};
@@ -51,7 +52,8 @@ impl Repository {
         let missing_packs = std::mem::take(&mut report.missing_packs);
         super::tell(&report, &counter);
         let mut checked = Checked::default();
-        let mut walk = Walk { store, whole: Positions::new(store), nodes_count: 0 };
+        let nothing = || Positions::new(store);
+        let mut walk = Walk { store, whole: nothing(), whole_nodes: nothing(), lossy_nodes: HashMap::new(), nodes_count: 0 };
         for (id, entry) in self.entries(&ids) {
             let id = &id;
             checked.entries_count += 1;
@@ -219,6 +221,10 @@ impl Positions {
 struct Walk<'a> {
     store: &'a ChunkStore,
     whole: Positions,
+    /// Nodes of streams below which nothing is missing.
+    whole_nodes: Positions,
+    /// And those below which something is: how many chunks and bytes.
+    lossy_nodes: HashMap<ChunkId, (u64, u64)>,
     nodes_count: u64,
 }
 
@@ -290,18 +296,52 @@ impl Walk<'_> {
 
     /// What is wrong with the chunks of a stream, if anything.
     fn missing(&mut self, recipe: &Recipe) -> Option<String> {
-        let (mut count, mut bytes) = (0_u64, 0_u64);
-        for piece in RecipeReader::new(self.store, recipe) {
-            match piece {
-                Ok(Piece::Data { id, len }) if !self.whole.is_stored(&id, len) => {
-                    count += 1;
-                    bytes += u64::from(len);
+        match self.walk_stream(recipe) {
+            Ok((0, _)) => None,
+            Ok((count, bytes)) => Some(format!("{count} of its chunks, {bytes} bytes, are not in the repository, or not of that length")),
+            Err(error) => Some(format!("its recipe cannot be read: {}", describe(&error))),
+        }
+    }
+
+    /// How many chunks of a stream are missing, and their bytes. A node is looked into once, however often it stands anywhere.
+    fn walk_stream(&mut self, recipe: &Recipe) -> Result<(u64, u64)> {
+        let mut lost = (0_u64, 0_u64);
+        // Nodes that the cursor is in: where each ends, and what was lost before it.
+        let mut inside: Vec<(ChunkId, u64, (u64, u64))> = Vec::new();
+        let mut cursor = Cursor::new(self.store, recipe)?;
+        loop {
+            while let Some((id, _, before)) = inside.pop_if(|(_, end, _)| *end <= cursor.offset()) {
+                if lost == before {
+                    self.whole_nodes.insert(&id);
+                } else {
+                    self.lossy_nodes.insert(id, (lost.0.saturating_sub(before.0), lost.1.saturating_sub(before.1)));
                 }
-                Ok(_) => {}
-                Err(error) => return Some(format!("its recipe cannot be read: {}", describe(&error))),
+            }
+            match cursor.peek() {
+                None => return Ok(lost),
+                Some(Item::Node { node, .. }) => {
+                    let (id, end) = (node.id, cursor.offset().saturating_add(node.len));
+                    if self.whole_nodes.contains(&id) {
+                        cursor.check()?;
+                        cursor.skip();
+                    } else if let Some((count, bytes)) = self.lossy_nodes.get(&id) {
+                        lost = (lost.0.saturating_add(*count), lost.1.saturating_add(*bytes));
+                        cursor.skip();
+                    } else {
+                        cursor.descend()?;
+                        inside.push((id, end, lost));
+                    }
+                }
+                Some(Item::Piece(piece)) => {
+                    if let Piece::Data { id, len } = piece
+                        && !self.whole.is_stored(id, *len)
+                    {
+                        lost = (lost.0.saturating_add(1), lost.1.saturating_add(u64::from(*len)));
+                    }
+                    cursor.skip();
+                }
             }
         }
-        (count > 0).then(|| format!("{count} of its chunks, {bytes} bytes, are not in the repository, or not of that length"))
     }
 
     /// Whether every block of a listing was found whole before, with all below it.

@@ -164,21 +164,39 @@ impl Walk<'_> {
     }
 
     fn entries(&mut self, repository: &Repository, roots: &Roots, known: &mut HashSet<EntryId>) -> Result<()> {
-        let unknown: Vec<EntryId> = roots.entries.iter().filter(|id| !known.contains(id)).copied().collect();
-        for (id, entry) in repository.entries(&unknown) {
+        let mut unknown: Vec<EntryId> = roots.entries.iter().filter(|id| !known.contains(id)).copied().collect();
+        while let Some(gone) = self.some_entries(repository, &unknown, known)? {
+            // What its walk had entered it has not left, and another entry may share it.
+            self.marks.walk_anew();
+            known.clear();
+            unknown = roots.entries.iter().filter(|id| **id != gone).copied().collect();
+        }
+        Ok(())
+    }
+
+    /// Walks these entries, up to one that was forgotten since it was listed and of which something is gone by now.
+    fn some_entries(&mut self, repository: &Repository, ids: &[EntryId], known: &mut HashSet<EntryId>) -> Result<Option<EntryId>> {
+        for (id, entry) in repository.entries(ids) {
             match entry {
-                Ok(entry) => self.entry(&entry).map_err(|error| {
-                    let kind = if error.kind() == ErrorKind::NotFound { ErrorKind::Corrupt } else { error.kind() };
-                    let what = format!("entry {} cannot be walked: repair it or forget it, then collect", id.short());
-                    vml_chunk::Error::new(kind, what).because(error)
-                })?,
+                Ok(entry) => match self.entry(&entry) {
+                    Ok(()) => {}
+                    Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Corrupt) => {
+                        // By another collection, which need not be slower than this one.
+                        if repository.is_forgotten(&id)? {
+                            return Ok(Some(id));
+                        }
+                        let what = format!("entry {} cannot be walked: repair it or forget it, then collect", id.short());
+                        return Err(vml_chunk::Error::new(ErrorKind::Corrupt, what).because(error));
+                    }
+                    Err(error) => return Err(error.context(format!("entry {} cannot be walked", id.short()))),
+                },
                 // Forgotten since it was listed.
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
                 Err(error) => return Err(error.context("nothing is collected while it is unknown what an entry needs; forget it to go on")),
             }
             known.insert(id);
         }
-        Ok(())
+        Ok(None)
     }
 
     /// Passes over what is not there, if it may.

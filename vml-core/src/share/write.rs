@@ -131,6 +131,8 @@ pub fn share(repository: &Repository, request: &ShareRequest<'_>, out: &mut dyn 
         author: request.author.to_owned(),
         time_ms: request.time_ms,
         signer: request.signer.map(|signer| *signer.public_key().as_bytes()),
+        chunker: repository.config().chunker.clone(),
+        inline_max: repository.config().inline_max,
     };
     head.check()?;
     let mut file = SectionWriter::new(out)?;

@@ -12,6 +12,7 @@ use super::at;
 use super::exclude::Exclude;
 use super::node::{Content, Node, NodeKind, Timestamp};
 use super::read::{FileJob, read_member};
+use super::restore::TreeLimit;
 use super::walk::{Walk, Walked};
 use crate::monitor::{Monitor, Problem, Task};
 use crate::recipe::{Piece, Recipe, RecipeReader};
@@ -79,6 +80,14 @@ pub struct TreeStats {
     pub read_files_count: u64,
     /// Their bytes.
     pub read_bytes: u64,
+}
+
+impl TreeStats {
+    /// What the tree has, the root not counted.
+    pub fn limit(&self) -> TreeLimit {
+        let members = [self.files_count, self.directories_count, self.others_count];
+        TreeLimit { members_count: members.into_iter().fold(0, u64::saturating_add), bytes: self.bytes }
+    }
 }
 
 /// A captured tree.

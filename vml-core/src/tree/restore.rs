@@ -37,8 +37,19 @@ pub struct RestoreOptions {
     pub owners: bool,
     /// Whether device nodes are made, and files get set-user-id, set-group-id and capabilities: not from who is not trusted.
     pub special: bool,
+    /// What the tree is said to have at most, if that is known: it is built no further.
+    pub limit: Option<TreeLimit>,
     /// Threads that decode and write.
     pub threads: usize,
+}
+
+/// What a tree has at most. A small listing that names another one many times, which does the same, is a tree of any size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TreeLimit {
+    /// Members of all kinds.
+    pub members_count: u64,
+    /// Bytes of its files, holes included.
+    pub bytes: u64,
 }
 
 /// Numbers of one restore.
@@ -103,7 +114,8 @@ pub fn restore_tree(store: &dyn GetChunk, root: &Node, target: &Path, options: &
             });
         }
         drop(queue);
-        let walked = Walk { session: &session, sender, batch: Vec::new(), batch_len: 0 }.run(root, fd, empty);
+        let walked = Walk { session: &session, sender, batch: Vec::new(), batch_len: 0, seen: TreeLimit { members_count: 0, bytes: 0 } }
+            .run(root, fd, empty);
         if let Err(error) = walked {
             session.fail(error);
         }
@@ -281,6 +293,8 @@ struct Walk<'s, 'a> {
     sender: Sender<Vec<MemberJob>>,
     batch: Vec<MemberJob>,
     batch_len: u64,
+    /// What was met, where there is a limit.
+    seen: TreeLimit,
 }
 
 struct Level<'a> {
@@ -330,6 +344,7 @@ impl<'a> Walk<'_, 'a> {
                 }
                 Err(error) => return Err(error.context(format!("cannot read the listing of {}", at::shown(&directory.path)))),
             };
+            self.count(&node)?;
             while let Some(name) = level.existing.next_if(|name| *name <= node.name) {
                 if name != node.name {
                     self.extraneous(&directory, &name)?;
@@ -345,6 +360,21 @@ impl<'a> Walk<'_, 'a> {
             }
         }
         self.send()
+    }
+
+    fn count(&mut self, node: &Node) -> Result<()> {
+        let Some(limit) = self.session.options.limit else { return Ok(()) };
+        self.seen.members_count += 1;
+        self.seen.bytes = self.seen.bytes.saturating_add(node.len());
+        let over = |what: &str, most: u64| {
+            Err(Error::corrupt(format!(
+                "the tree has more than the {most} {what} that its entry tells of: it is not what was saved, and is built no further"
+            )))
+        };
+        if self.seen.members_count > limit.members_count {
+            return over("members", limit.members_count);
+        }
+        if self.seen.bytes > limit.bytes { over("bytes", limit.bytes) } else { Ok(()) }
     }
 
     fn level(&self, directory: &Arc<OutDirectory>, empty: bool) -> Result<Level<'a>> {

@@ -4,9 +4,9 @@
 use crate::ledger::Ledger;
 use crate::objects::{self, keyed};
 use crate::replay::{assert_sound, local, rounds, seed};
-use crate::scenarios::{Base, named};
+use crate::scenarios::{Base, digests, named};
 use crate::sound::learn;
-use crate::world::{OPTIONS, ROOT, collect, forget, save, world};
+use crate::world::{OPTIONS, ROOT, collect, forget, read, save_by, world};
 use std::sync::Arc;
 use std::time::Instant;
 use vml_chunk::LocalBackend;
@@ -20,8 +20,10 @@ type Files = Arc<dyn Backend>;
 /// What a process does.
 #[derive(Debug, Clone, Copy)]
 pub enum Act {
-    /// Saves one of the trees in an area.
-    Save(&'static str, usize),
+    /// Saves one of the trees in an area, by a clock that is so many years off.
+    Save(&'static str, usize, i64),
+    /// Reads all of the entry, if it is there.
+    Read(EntryId),
     /// Forgets the entry.
     Forget(EntryId),
     Collect,
@@ -31,8 +33,13 @@ pub enum Act {
 
 impl Act {
     pub fn draw(ids: &[EntryId], rng: &mut Rng) -> Self {
-        match rng.below(10) {
-            0..4 => Self::Save(["a", "b", "work", "other"][rng.below(4)], rng.below(world().trees().len())),
+        match rng.below(11) {
+            0..4 => {
+                // Most hosts know the time.
+                let years = [0, 0, 0, -90, 5][rng.below(5)];
+                Self::Save(["a", "b", "work", "other"][rng.below(4)], rng.below(world().trees().len()), years)
+            }
+            10 if !ids.is_empty() => Self::Read(ids[rng.below(ids.len())]),
             4 | 5 if !ids.is_empty() => Self::Forget(ids[rng.below(ids.len())]),
             6 => Self::Receive,
             7 => Self::Pull,
@@ -43,7 +50,8 @@ impl Act {
     pub fn run(self, files: &Files, ledger: &Ledger) -> Result<()> {
         let repository = Repository::open(Arc::clone(files), OPTIONS)?;
         match self {
-            Self::Save(area, tree) => save(&repository, ledger, area, world().trees()[tree], None).map(|_| ()),
+            Self::Save(area, tree, years) => save_by(years, &repository, ledger, area, world().trees()[tree], None).map(|_| ()),
+            Self::Read(id) => read(&repository, ledger, &id),
             Self::Forget(id) => forget(&repository, ledger, id),
             Self::Collect => collect(&repository),
             Self::Receive => world().receive(&repository),
@@ -69,7 +77,7 @@ pub fn ids(base: &Base) -> Vec<EntryId> {
 fn draw(base: &Base, rng: &mut Rng) -> Vec<Vec<Act>> {
     let ids = ids(base);
     let mut processes: Vec<Vec<Act>> = (0..2 + rng.below(3)).map(|_| (0..rng.below(3)).map(|_| Act::draw(&ids, rng)).collect()).collect();
-    processes[0].push(Act::Save("a", rng.below(world().trees().len())));
+    processes[0].push(Act::Save("a", rng.below(world().trees().len()), 0));
     processes[1].push(Act::Collect);
     processes
 }
@@ -139,7 +147,7 @@ fn whatever_the_order_of_several_processes_a_loss_of_power_loses_nothing_that_wa
             move || LocalBackend::open_on(handle, ROOT).ok().map(|backend| Arc::new(backend) as Files)
         });
         let files: Files = Arc::new(LocalBackend::open_on(Handle::new(&disk), ROOT).unwrap());
-        let known = learn(&base.digests, &files);
+        let known = learn(&base.digests, &files, &order.what);
         let mut jobs = local(&order.what, &base.image, &disk.log(), 0, &ledger, &tally);
         jobs.iter_mut().for_each(|job| (job.smooth, job.indexed) = (smooth, smooth));
         assert_sound(&jobs, &known);
@@ -163,8 +171,31 @@ fn whatever_the_order_of_several_processes_a_crash_of_an_object_store_loses_noth
             move || Some(Arc::new(FaultyBackend::observed(Arc::new(store), move |_| turns.wait(actor))) as Files)
         });
         let files: Files = Arc::new(store.clone());
-        let known = learn(&base.digests, &files);
+        let known = learn(&base.digests, &files, &order.what);
         assert_sound(&objects::jobs(&order.what, &image, &store, &ledger, &tally), &known);
     }
     println!("side by side on objects: {orders} orders, {tally}, {:.1?}", started.elapsed());
+}
+
+/// Far more orders than those whose crashes are tried: what is rare shows here.
+#[test]
+fn whatever_the_order_of_several_processes_every_entry_is_whole_in_the_end() {
+    let (bases, started) = (bases(), Instant::now());
+    let images: Vec<_> = bases.iter().map(|base| keyed(&base.image)).collect();
+    let count = 3000 * rounds();
+    for number in 0..count {
+        let (mut order, base) = Order::draw((1 << 40) + number + seed() * 1_000_000, &bases);
+        let image = bases.iter().position(|other| std::ptr::eq(other, base)).map(|at| &images[at]).unwrap();
+        let store = Objects::holding(image);
+        let ledger = Ledger::after(&base.facts, || 0);
+        order.run(&ledger, |actor, turns, _| {
+            let (turns, store) = (Arc::clone(turns), store.clone());
+            move || Some(Arc::new(FaultyBackend::observed(Arc::new(store), move |_| turns.wait(actor))) as Files)
+        });
+        let files: Files = Arc::new(store);
+        for (id, digest) in digests(&files, &order.what) {
+            assert!(base.digests.get(&id).is_none_or(|known| *known == digest), "{}", order.what);
+        }
+    }
+    println!("side by side, without a crash: {count} orders, {:.1?}", started.elapsed());
 }

@@ -42,7 +42,7 @@ fn run(scenario: &Scenario, base: &Base, fault: Fault, then: Option<Fault>, tall
         }
     }
     let files = open_on(Handle::new(&disk), false).unwrap();
-    let known = learn(&base.digests, &files);
+    let known = learn(&base.digests, &files, &what);
     let log = disk.log();
     let mut jobs = local(&what, &base.image, &log, log.len(), &ledger, tally);
     jobs.iter_mut().for_each(|job| (job.smooth, job.indexed) = (false, false));
@@ -125,7 +125,7 @@ fn signals_and_short_writes_disturb_no_command() {
             let handle = Handle::nervous(&disk);
             let files = open_on(handle.clone(), named).unwrap();
             (scenario.run)(&files, &ledger).unwrap_or_else(|error| panic!("{}: {error:?}", scenario.name));
-            let known = learn(&base.digests, &files);
+            let known = learn(&base.digests, &files, scenario.name);
             let log = disk.log();
             assert_sound(&local(scenario.name, &base.image, &log, log.len(), &ledger, &tally), &known);
             interrupted += handle.interrupted();

@@ -65,7 +65,7 @@ fn go_on(going: &GoingOn<'_>, tally: &Tally) -> Option<String> {
             result => assert!(may_end_so(result), "{what}, {step:?}: {result:?}"),
         }
     }
-    let known = learn(&recorded.known, &files);
+    let known = learn(&recorded.known, &files, what);
     let mut jobs = local(what, base, &disk.log(), from, ledger, tally);
     jobs.iter_mut().for_each(|job| job.indexed = false);
     failure(&jobs, &known)

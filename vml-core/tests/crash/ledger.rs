@@ -66,6 +66,12 @@ impl Ledger {
         let mut expected = Expected::default();
         for (at, fact) in &*self.facts.lock().unwrap() {
             let is_told = *at <= position;
+            // What names an entry that is forgotten goes or moves, and does not come back when the very same is saved again.
+            if let Fact::Forgetting(id) = fact {
+                expected.notes.retain(|(of, _)| of != id);
+                let moving = expected.refs.iter().filter(|(_, values)| values.contains(&Some(*id))).map(|(name, _)| name.clone());
+                expected.moving.extend(moving.collect::<Vec<_>>());
+            }
             match fact {
                 Fact::Made => expected.made |= is_told,
                 Fact::Saved(id) if is_told => _ = expected.saved.insert(*id),
@@ -77,6 +83,9 @@ impl Ledger {
                     values.insert(*target);
                 }
                 Fact::Ref(kind, name, target) => {
+                    if is_told {
+                        expected.moving.remove(&(kind_number(*kind), name.clone()));
+                    }
                     let values = expected.refs.entry((kind_number(*kind), name.clone())).or_default();
                     if is_told {
                         *values = BTreeSet::from([*target]);
@@ -110,6 +119,8 @@ pub struct Expected {
     pub saved: BTreeSet<EntryId>,
     /// Where refs may point: what was told last, or what is being set.
     pub refs: BTreeMap<(usize, String), BTreeSet<Option<EntryId>>>,
+    /// Refs that named an entry which was forgotten since.
+    pub moving: BTreeSet<(usize, String)>,
     /// Notes that must be there.
     pub notes: BTreeSet<(EntryId, String)>,
 }

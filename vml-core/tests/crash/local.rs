@@ -34,7 +34,7 @@ impl Recorded {
         let ledger = Ledger::after(&base.facts, move || position.position());
         (scenario.run)(&files, &ledger).unwrap_or_else(|error| panic!("{}: {error:?}", scenario.name));
         let log = disk.log();
-        let known = learn(&base.digests, &files);
+        let known = learn(&base.digests, &files, scenario.name);
         Self { name: scenario.name, run: scenario.run, base, log, ledger, known }
     }
 }

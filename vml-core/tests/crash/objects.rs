@@ -48,7 +48,7 @@ fn a_crash_at_any_place_of_any_command_on_an_object_store_loses_nothing_that_was
         let position = store.clone();
         let ledger = Ledger::after(&base.facts, move || position.position());
         (scenario.run)(&files, &ledger).unwrap();
-        let known = learn(&base.digests, &files);
+        let known = learn(&base.digests, &files, scenario.name);
         assert_sound(&jobs(scenario.name, &image, &store, &ledger, &tally), &known);
     }
     println!("commands on objects: {tally}");

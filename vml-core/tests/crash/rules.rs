@@ -213,7 +213,7 @@ fn side_by_side_until_it_fails(hidden: Option<&'static str>, orders: u64) -> Opt
             files.put(key, content.bytes()).unwrap();
         }
         let ledger = Ledger::after(&base.facts, || 0);
-        let acts = [Act::Save("a", 0), Act::Collect, Act::Collect];
+        let acts = [Act::Save("a", 0, 0), Act::Collect, Act::Collect];
         let turns = Turns::new(acts.len(), Rng::new(order));
         let what = format!("order {order} of {acts:?}");
         let processes: Vec<Box<dyn FnOnce() + Send>> = (0..)
@@ -249,7 +249,7 @@ fn side_by_side_until_it_fails(hidden: Option<&'static str>, orders: u64) -> Opt
 
 fn learn_some(known: &HashMap<vml_core::EntryId, vml_chunk::ChunkId>) -> HashMap<vml_core::EntryId, vml_chunk::ChunkId> {
     let nothing: Arc<dyn Backend> = Arc::new(MemoryBackend::new());
-    learn(known, &nothing)
+    learn(known, &nothing, "nothing")
 }
 
 #[test]

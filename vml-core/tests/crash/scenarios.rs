@@ -182,14 +182,18 @@ impl Scenario {
         let files: Files = Arc::new(LocalBackend::create_on(Handle::new(&disk), ROOT).unwrap());
         let ledger = Ledger::new(|| 0);
         (self.before)(&files, &ledger).unwrap();
-        Base { image: disk.image(), facts: ledger.facts(), digests: digests(&files) }
+        Base { image: disk.image(), facts: ledger.facts(), digests: digests(&files, self.name) }
     }
 }
 
 /// Of all entries that are there.
-pub fn digests(files: &Files) -> HashMap<EntryId, ChunkId> {
+pub fn digests(files: &Files, what: &str) -> HashMap<EntryId, ChunkId> {
     let Ok(repository) = open(files) else { return HashMap::new() };
-    repository.entry_ids().unwrap().into_iter().map(|id| (id, digest(&repository, &id).unwrap())).collect()
+    let whole = |id: EntryId| match digest(&repository, &id) {
+        Ok(digest) => (id, digest),
+        Err(error) => panic!("{what}: entry {} is not whole: {error:?}", id.short()),
+    };
+    repository.entry_ids().unwrap().into_iter().map(whole).collect()
 }
 
 #[test]

@@ -149,7 +149,7 @@ fn look(files: &Arc<dyn Backend>, expected: &Expected, known: &Digests, smooth: 
     for ((kind, name), values) in &expected.refs {
         let found = repository.refs().get(RefKind::ALL[*kind], name).or_else(say("a ref cannot be read"))?;
         // One that names what is being forgotten moves.
-        let moved = values.iter().flatten().any(|id| !expected.saved.contains(id));
+        let moved = expected.moving.contains(&(*kind, name.clone())) || values.iter().flatten().any(|id| !expected.saved.contains(id));
         let is_another = !smooth && found.is_some_and(|id| ids.contains(&id));
         if !values.contains(&found) && !moved && !is_another {
             return Err(format!("{:?} {name} points to {found:?}, and not to one of {values:?}", RefKind::ALL[*kind]));
@@ -165,8 +165,8 @@ fn look(files: &Arc<dyn Backend>, expected: &Expected, known: &Digests, smooth: 
 }
 
 /// The digests of what is there at the end of a run, beside those that are known.
-pub fn learn(known: &Digests, files: &Arc<dyn Backend>) -> Digests {
-    let mut all = digests(files);
+pub fn learn(known: &Digests, files: &Arc<dyn Backend>, what: &str) -> Digests {
+    let mut all = digests(files, what);
     all.extend(known);
     all
 }

@@ -17,6 +17,8 @@ use vml_testkit::noise::{incompressible, text};
 
 /// One thread, so that operations come in a fixed order.
 pub const OPTIONS: RepositoryOptions = RepositoryOptions { threads: 1, cache_len: 1 << 20 };
+/// In seconds.
+const YEAR: i64 = 31_557_600;
 /// Where repositories are on disks in memory.
 pub const ROOT: &str = "r";
 
@@ -86,6 +88,11 @@ impl World {
 
     /// Saves a tree.
     pub fn save(&self, repository: &Repository, area: &str, tree: &Path, tags: &[String]) -> Result<EntryId> {
+        self.save_by(0, repository, area, tree, tags)
+    }
+
+    /// As [`save`](Self::save), by a clock that is so many years off.
+    fn save_by(&self, years: i64, repository: &Repository, area: &str, tree: &Path, tags: &[String]) -> Result<EntryId> {
         let exclude = Exclude::default();
         let request = SaveRequest {
             kind: EntryKind::State { area: area.to_owned() },
@@ -100,7 +107,7 @@ impl World {
             tags,
             facts: Vec::new(),
             // Later than every file. The same where the same is done, so that equal states are known to be equal.
-            now: Timestamp { seconds: 4_000_000_000 + repository.backend().list("entries")?.len() as i64, nanoseconds: 0 },
+            now: Timestamp { seconds: 4_000_000_000 + years * YEAR + repository.backend().list("entries")?.len() as i64, nanoseconds: 0 },
             learn: None,
             elapsed_ms: &|| 1,
         };
@@ -134,14 +141,34 @@ impl World {
 
 /// As [`World::save`], and tells the ledger.
 pub fn save(repository: &Repository, ledger: &Ledger, area: &str, tree: &Path, tag: Option<&str>) -> Result<EntryId> {
+    save_by(0, repository, ledger, area, tree, tag)
+}
+
+/// As [`save`], by a clock that is so many years off.
+pub fn save_by(years: i64, repository: &Repository, ledger: &Ledger, area: &str, tree: &Path, tag: Option<&str>) -> Result<EntryId> {
     let tags: Vec<String> = tag.map(str::to_owned).into_iter().collect();
-    let id = world().save(repository, area, tree, &tags)?;
+    let id = world().save_by(years, repository, area, tree, &tags)?;
     ledger.note(Fact::Saved(id));
     ledger.note(Fact::Ref(RefKind::Area, area.to_owned(), Some(id)));
     for tag in tags {
         ledger.note(Fact::Ref(RefKind::Tag, tag, Some(id)));
     }
     Ok(id)
+}
+
+/// Reads all of an entry that is there. Only one that is being forgotten may turn out not to be whole.
+pub fn read(repository: &Repository, ledger: &Ledger, id: &EntryId) -> Result<()> {
+    if !repository.entry_ids()?.contains(id) {
+        return Ok(());
+    }
+    match digest(repository, id) {
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Corrupt) => {
+            let forgotten = ledger.facts().iter().any(|fact| matches!(fact, Fact::Forgetting(other) if other == id));
+            assert!(forgotten, "a reader of {}, which nobody forgot: {error:?}", id.short());
+            Ok(())
+        }
+        other => other.map(|_| ()),
+    }
 }
 
 /// Forgets an entry.

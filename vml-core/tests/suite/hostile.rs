@@ -7,8 +7,12 @@ use std::sync::Arc;
 use vml_chunk::{ChunkRef, PackKind};
 use vml_core::entry::{Cost, Part, TreePart};
 use vml_core::monitor::NoMonitor;
-use vml_core::recipe::{NodeRef, Piece, Recipe, Root, read_stream};
-use vml_core::tree::{Block, Content, ListingReader, ListingWriter, Node, NodeKind, Timestamp, TreeStats, diff_trees, find_path};
+use vml_core::recipe::{Node as RecipeNode, NodeRef, Piece, Recipe, Root, read_stream};
+use vml_core::repository::CollectOptions;
+use vml_core::share::{ShareRequest, share};
+use vml_core::tree::{
+    Block, Content, ListingReader, ListingWriter, Node, NodeKind, RestoreOptions, Timestamp, TreeStats, diff_trees, find_path,
+};
 use vml_core::{Backend, Entry, EntryId, Error, ErrorKind, Repository};
 use vml_testkit::trees::{look_at, walk};
 
@@ -340,4 +344,57 @@ fn reading_a_listing_never_panics_whatever_its_bytes_are() {
         }
     }
     assert!(!look_at(&tree).is_empty());
+}
+
+/// A directory with two names for another one, which has two names for another one: of 2 to the power of `levels` members.
+fn doubled(lab: &Lab, levels: usize) -> Node {
+    let mut listing = lab.listing(&[file("bottom")]);
+    for _ in 0..levels {
+        listing = lab.listing(&[dir("a", listing.clone()), dir("b", listing)]);
+    }
+    dir("", listing)
+}
+
+/// A file that has a node 500 times, which has a node 500 times, over one chunk of one byte.
+fn repeated(lab: &Lab, levels: u8) -> Recipe {
+    const TIMES: usize = 500;
+    let chunk = lab.put(&[b"x".to_vec()])[0];
+    let mut len = TIMES as u64;
+    let mut node = lab.put(&[RecipeNode::Leaf(vec![Piece::Data { id: chunk.id, len: chunk.len }; TIMES]).encode()])[0];
+    for _ in 1..levels {
+        let child = NodeRef { id: node.id, len, node_len: node.len };
+        node = lab.put(&[RecipeNode::Inner(vec![child; TIMES]).encode()])[0];
+        len *= TIMES as u64;
+    }
+    let top = NodeRef { id: node.id, len, node_len: node.len };
+    Recipe { len, root: Root::Nodes { depth: levels, nodes: vec![top] } }
+}
+
+#[test]
+fn trees_and_files_that_contain_themselves_many_times_cost_no_more_than_they_are() {
+    let lab = Lab::new();
+    let file = || dir("", lab.listing(&[node("f", NodeKind::File(Content::Recipe(repeated(&lab, 6))))]));
+    let bombs: [(&str, &dyn Fn() -> Node); 2] = [("doubled", &|| doubled(&lab, 60)), ("repeated", &file)];
+    for (what, make) in bombs {
+        let root = make();
+        let (id, entry) = lab.publish(&root);
+        // Checked, listed, shared, collected: each thing once.
+        assert_eq!(problems_of_check(&lab.repository, true), Vec::<String>::new(), "{what}");
+        let collected = lab.repository.collect(CollectOptions::default(), &NoMonitor).unwrap();
+        assert_eq!((collected.entries_count, collected.missing_chunks_count), (2, 0), "{what}");
+        let request =
+            ShareRequest { entries: &[id], since: &[], full: true, level: 3, threads: 1, author: "eva", time_ms: 5, signer: None };
+        share(&lab.repository, &request, &mut Vec::new(), &NoMonitor).unwrap();
+        // Equal trees are not looked into, and a difference is told as far as anybody wants to hear.
+        let store = lab.repository.store(&NoMonitor).unwrap();
+        diff_trees(store, &root, &root, b"", &mut |_| panic!("equal")).unwrap();
+        // The entry says that it has nothing, so nothing much is made of it.
+        let target = temp();
+        let limited = RestoreOptions { limit: Some(entry.tree().unwrap().stats.limit()), ..restoring() };
+        let error = build(&lab.repository, &id, target.path(), &limited).map(|_| ()).unwrap_err();
+        assert_corrupt(&error, what);
+        assert!(error.to_string().contains("that its entry tells of"), "{error}");
+        assert!(look_at(target.path()).len() <= 1, "{what}");
+        lab.unpublish(&id);
+    }
 }

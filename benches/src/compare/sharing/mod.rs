@@ -52,11 +52,15 @@ pub struct Run {
     pub sent_again: u64,
     /// A push of everything to an empty repository in a directory, in seconds.
     pub push_local_s: f64,
+    /// The same to a service on loopback, through a line without delay.
+    pub push_near_s: f64,
     /// The same to a service behind a line with [`DELAY`].
     pub push_far_s: f64,
     /// A pull of everything from a directory.
     pub pull_local_s: f64,
-    /// The same from a service behind such a line.
+    /// The same from a service on loopback, through a line without delay.
+    pub pull_near_s: f64,
+    /// The same from a service behind a line with [`DELAY`].
     pub pull_far_s: f64,
     /// Peak resident memory of a service from which [`CLIENTS`] pull at once.
     pub crowd_peak: u64,
@@ -157,20 +161,16 @@ impl Bench<'_> {
         let url = self.place("here").join("repository").display().to_string();
         self.vml("eva", &["remote", "add", "here", &url])?;
         run.push_local_s = seconds(&self.vml("eva", &["push", "here", "w2"])?)?;
-        self.fresh("site")?;
-        let service = Service::start(self, "site")?;
-        let (far, _) = wire::open(service.address, DELAY)?;
-        self.remote("far", far)?;
-        run.push_far_s = seconds(&self.vml("eva", &["push", "far", "w2"])?)?;
         self.fresh("tom")?;
         self.vml("tom", &["remote", "add", "origin", &url])?;
         run.pull_local_s = seconds(&self.vml("tom", &["pull", "w2"])?)?;
-        self.fresh("tom")?;
-        self.vml("tom", &["remote", "add", "origin", &format!("http://{far}"), "--own"])?;
-        run.pull_far_s = seconds(&self.vml("tom", &["pull", "w2"])?)?;
-        self.vml("eva", &["push", "far", CROWD_PULLS])?;
+        (run.push_near_s, run.pull_near_s) = self.there_and_back("loop", Duration::ZERO)?;
+        (run.push_far_s, run.pull_far_s) = self.there_and_back("far", DELAY)?;
+        let service = Service::start(self, "site")?;
+        self.remote("site", service.address)?;
+        self.vml("eva", &["push", "site", CROWD_PULLS])?;
         drop(service);
-        for name in ["near", "here", "far"] {
+        for name in ["near", "here", "loop", "far", "site"] {
             self.vml("eva", &["remote", "rm", name])?;
         }
         // A crowd, of a service that has done nothing before.
@@ -182,6 +182,18 @@ impl Bench<'_> {
         run.crowd_s = started.elapsed().as_secs_f64();
         run.crowd_peak = service.peak()?;
         Ok(run)
+    }
+
+    /// Everything pushed to a service that has nothing, and pulled from it by somebody who has nothing: seconds of both.
+    fn there_and_back(&self, name: &str, delay: Duration) -> Result<(f64, f64)> {
+        self.fresh("site")?;
+        let service = Service::start(self, "site")?;
+        let (address, _) = wire::open(service.address, delay)?;
+        self.remote(name, address)?;
+        let push_s = seconds(&self.vml("eva", &["push", name, "w2"])?)?;
+        self.fresh("tom")?;
+        self.vml("tom", &["remote", "add", "origin", &format!("http://{address}"), "--own"])?;
+        Ok((push_s, seconds(&self.vml("tom", &["pull", "w2"])?)?))
     }
 
     fn fresh(&self, name: &str) -> Result<()> {

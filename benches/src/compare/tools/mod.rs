@@ -12,6 +12,7 @@ use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+pub use restic::Restic;
 pub use vml::{BASE, DiskVml, Vml, disk, locate as locate_vml};
 
 /// A program that stores states of directories.
@@ -77,7 +78,7 @@ pub fn find(options: &Options, vml: &dyn Fn(Vml) -> Box<dyn Tool>) -> Result<Vec
     for name in &options.tools {
         let found = match name.as_str() {
             "vml" => Some(vml(Vml::new(locate_vml(options)?))),
-            "restic" => in_path("restic").map(|program| Box::new(restic::Restic::new(program)) as Box<dyn Tool>),
+            "restic" => in_path("restic").map(|program| Box::new(Restic::new(program)) as Box<dyn Tool>),
             "borg" => in_path("borg").map(|program| Box::new(borg::Borg::new(program)) as Box<dyn Tool>),
             _ => {
                 options.rustic.clone().or_else(|| in_path("rustic")).map(|program| Box::new(rustic::Rustic::new(program)) as Box<dyn Tool>)
@@ -98,6 +99,7 @@ fn how_to_install(name: &str) -> &'static str {
     }
 }
 
-fn in_path(name: &str) -> Option<PathBuf> {
+/// The program of this name in `PATH`.
+pub fn in_path(name: &str) -> Option<PathBuf> {
     env::split_paths(&env::var_os("PATH")?).map(|dir| dir.join(name)).find(|path| path.is_file())
 }

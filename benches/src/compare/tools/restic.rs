@@ -5,14 +5,15 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The `restic` program.
-pub(super) struct Restic {
+pub struct Restic {
     program: PathBuf,
     /// Versions from 0.15 on can restore holes.
     sparse: bool,
 }
 
 impl Restic {
-    pub(super) fn new(program: PathBuf) -> Self {
+    /// The program at this path.
+    pub fn new(program: PathBuf) -> Self {
         let help = Command::new(&program).args(["restore", "--help"]).output();
         let sparse = help.is_ok_and(|help| String::from_utf8_lossy(&help.stdout).contains("--sparse"));
         Self { program, sparse }
@@ -22,6 +23,30 @@ impl Restic {
         let mut command = command(&self.program, place);
         command.env("RESTIC_PASSWORD", "compare").env("RESTIC_REPOSITORY", repository(place)).env("RESTIC_CACHE_DIR", place.join("cache"));
         command
+    }
+
+    /// Checks the structure and reads every byte.
+    pub fn check(&self, place: &Path) -> Command {
+        let mut check = self.command(place);
+        check.args(["check", "--read-data", "--quiet"]);
+        check
+    }
+
+    /// Forgets what was not saved under one of these names.
+    pub fn forget_all_but(&self, place: &Path, kept: &[&str]) -> Command {
+        let mut forget = self.command(place);
+        forget.args(["forget", "--quiet", "--group-by", ""]);
+        for name in kept {
+            forget.args(["--keep-tag", name]);
+        }
+        forget
+    }
+
+    /// Removes what no snapshot needs.
+    pub fn prune(&self, place: &Path) -> Command {
+        let mut prune = self.command(place);
+        prune.args(["prune", "--quiet"]);
+        prune
     }
 }
 
