@@ -19,11 +19,8 @@ mod wire;
 pub use self::chunk::{frame, index_segment, pack_footer};
 pub use self::core::{config_record, entry_record, listing_block, recipe_node};
 pub use self::disk::{qcow2_header, vmdk, volume};
-<<<<<<< HEAD
-pub use self::sealed::{keyring, sealed_file};
-=======
 pub use self::remote::remote_wire;
->>>>>>> main
+pub use self::sealed::{keyring, sealed_file};
 pub use self::share::{catalogue, share_file};
 pub use self::store::store_sequence;
 pub use self::wire::{nbd_server, ssh_listing, tar_stream};
@@ -39,7 +36,7 @@ pub struct Target {
 }
 
 /// Every target.
-pub const TARGETS: [Target; 17] = [
+pub const TARGETS: [Target; 19] = [
     Target { name: "pack_footer", check: pack_footer, seeds: seeds::pack_footer },
     Target { name: "index_segment", check: index_segment, seeds: seeds::index_segment },
     Target { name: "frame", check: frame, seeds: seeds::frame },
@@ -55,11 +52,8 @@ pub const TARGETS: [Target; 17] = [
     Target { name: "ssh_listing", check: ssh_listing, seeds: seeds::ssh_listing },
     Target { name: "share_file", check: share_file, seeds: seeds::share_file },
     Target { name: "catalogue", check: catalogue, seeds: seeds::catalogue },
-<<<<<<< HEAD
-    Target { name: "sealed_file", check: sealed_file, seeds: sealed::sealed_file_seeds },
-    Target { name: "keyring", check: keyring, seeds: sealed::keyring_seeds },
-=======
     Target { name: "remote_wire", check: remote_wire, seeds: remote::remote_wire_seeds },
     Target { name: "store_sequence", check: store_sequence, seeds: store::store_sequence_seeds },
->>>>>>> main
+    Target { name: "sealed_file", check: sealed_file, seeds: sealed::sealed_file_seeds },
+    Target { name: "keyring", check: keyring, seeds: sealed::keyring_seeds },
 ];

@@ -112,7 +112,7 @@ fn a_key_for_what_is_not_encrypted_is_an_error() {
 }
 
 #[test]
-fn entries_cross_to_a_clone_and_to_nothing_else() {
+fn entries_cross_to_a_clone_as_they_are_and_are_written_anew_elsewhere() {
     let host = with_area();
     host.ok(["save", "work", "-m", "first"]);
     host.ok(["--repo", "copy", "clone", "home/repository"]);
@@ -123,6 +123,14 @@ fn entries_cross_to_a_clone_and_to_nothing_else() {
     host.ok(["--repo", "copy", "check", "--data"]);
     without_key(&host, &["--repo", "plain", "init"]);
     host.ok(["remote", "add", "plain", "plain"]);
-    host.run(["push", "plain"]).fails(2, &["an encrypted repository"]);
+    // Where chunks are named otherwise entries are written anew.
+    let pushed = host.run(["push", "plain"]);
+    assert_eq!(pushed.code, 0, "{}", pushed.err);
+    assert!(without_key(&host, &["--repo", "plain", "log"]).out.contains("second"));
+    without_key(&host, &["--repo", "plain", "save", "work", "-m", "in the clear"]);
+    let pulled = host.run(["pull", "plain"]);
+    assert_eq!(pulled.code, 0, "{}", pulled.err);
+    assert!(host.ok(["log"]).contains("in the clear"));
+    host.ok(["check", "--data"]);
     host.run(["share", "work@latest", "-o", "x.vml"]).fails(2, &["an encrypted repository"]);
 }

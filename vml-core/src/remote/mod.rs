@@ -64,7 +64,7 @@ impl RemoteInfo {
     /// Whether the same bytes are the same chunks in both, so that frames can cross as they are. Where they are not, entries are carried over by a
     /// [`transplant`](crate::transplant).
     pub fn cuts_like(&self, other: &Self) -> bool {
-        self.chunker == other.chunker
+        self.chunker == other.chunker && self.ids == other.ids
     }
 }
 

@@ -171,13 +171,11 @@ impl TransferPlan {
 /// # Errors
 /// `NotFound` for an entry that the source does not have, else what either end says.
 pub fn plan_transfer(source: &dyn Remote, sink: &dyn Remote, request: &TransferRequest<'_>) -> Result<TransferPlan> {
-<<<<<<< HEAD
     let (of_source, of_sink) = both(|| source.info(), || sink.info())?;
     if of_source.ids != of_sink.ids {
         let why = "an encrypted repository names what it holds by its own key: entries cross as they are stored only to and from one that has the same keys";
         return Err(Error::invalid(why));
     }
-=======
     plan_transfer_to(source, &mut |ids| there(sink, ids), request)
 }
 
@@ -187,7 +185,6 @@ pub(crate) fn plan_transfer_to(
     at_sink: &mut dyn FnMut(&[EntryId]) -> Result<HashSet<EntryId>>,
     request: &TransferRequest<'_>,
 ) -> Result<TransferPlan> {
->>>>>>> main
     let mut plan = TransferPlan::default();
     // What an entry that is there continues is there too: it was committed first.
     let mut have = at_sink(request.entries)?;
