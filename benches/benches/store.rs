@@ -5,12 +5,22 @@ use benches::sample::sample;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use std::sync::Arc;
 use std::time::Duration;
-use vml_chunk::{ChunkRef, ChunkStore, ChunkerParams, MemoryBackend, PackKind, StoreOptions};
+use vml_chunk::{ChunkRef, ChunkStore, ChunkerParams, IdKey, MemoryBackend, PackKind, StoreOptions};
+
+/// One thread: a core's worth, comparable between machines.
+fn options(ids: IdKey) -> StoreOptions {
+    StoreOptions { threads: 1, ids, ..StoreOptions::default() }
+}
 
 fn open() -> ChunkStore {
-    // One thread: a core's worth, comparable between machines.
-    let options = StoreOptions { threads: 1, ..StoreOptions::default() };
-    ChunkStore::open(Arc::new(MemoryBackend::new()), options).unwrap().0
+    ChunkStore::open(Arc::new(MemoryBackend::new()), options(IdKey::PLAIN)).unwrap().0
+}
+
+/// As [`open`], encrypted.
+fn open_sealed() -> ChunkStore {
+    let sealed = vml_testkit::sealed::seal(Arc::new(MemoryBackend::new())).unwrap();
+    let ids = sealed.secrets().ids();
+    ChunkStore::open(Arc::new(sealed), options(ids)).unwrap().0
 }
 
 fn put(store: &ChunkStore, data: &[u8]) -> Vec<ChunkRef> {
@@ -25,8 +35,13 @@ fn put(store: &ChunkStore, data: &[u8]) -> Vec<ChunkRef> {
 }
 
 fn store(criterion: &mut Criterion) {
+    measure(criterion, "store", &open);
+    measure(criterion, "store, encrypted", &open_sealed);
+}
+
+fn measure(criterion: &mut Criterion, name: &str, open: &dyn Fn() -> ChunkStore) {
     let data = sample(16 << 20).bytes;
-    let mut group = criterion.benchmark_group("store");
+    let mut group = criterion.benchmark_group(name);
     group.throughput(Throughput::Bytes(data.len() as u64));
     group.bench_function("put_stream, all new", |bencher| {
         bencher.iter_batched(open, |store| put(&store, &data).len(), BatchSize::PerIteration);
@@ -36,7 +51,7 @@ fn store(criterion: &mut Criterion) {
     group.bench_function("put_stream, all known", |bencher| bencher.iter(|| put(&full, &data).len()));
     group.bench_function("get, in order", |bencher| {
         // A cache far smaller than the sample, so that frames are decoded and not remembered.
-        let options = StoreOptions { threads: 1, cache_len: 4 << 20, ..StoreOptions::default() };
+        let options = StoreOptions { cache_len: 4 << 20, ..options(full.ids().clone()) };
         let (store, _) = ChunkStore::open(Arc::clone(full.backend()), options).unwrap();
         bencher.iter(|| recipe.iter().map(|chunk| store.get(&chunk.id).unwrap().len()).sum::<usize>());
     });

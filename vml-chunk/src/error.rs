@@ -19,6 +19,10 @@ pub enum ErrorKind {
     Locked,
     /// The caller's argument or input is not usable.
     InvalidInput,
+    /// It is encrypted, and no key was given, or one that does not reach so far.
+    NeedsKey,
+    /// The passphrase or key that was given opens nothing.
+    WrongKey,
     /// The operating system refused access.
     PermissionDenied,
     /// The file system is full.

@@ -10,6 +10,8 @@ pub const PACK_END_MAGIC: [u8; 8] = *b"VMLPEND\0";
 pub const FRAME_MAGIC: [u8; 4] = *b"VMLf";
 /// First bytes of an index segment.
 pub const SEGMENT_MAGIC: [u8; 8] = *b"VMLINDX\0";
+/// First bytes of a sealed file.
+pub const SEALED_MAGIC: [u8; 8] = *b"VMLSEAL\0";
 /// Version of the pack layout.
 pub const PACK_VERSION: u16 = 1;
 /// Version of the index segment layout.
@@ -38,6 +40,9 @@ pub const SEGMENT_FRAME_LEN: usize = 16;
 pub const RECORD_LEN: usize = ID_LEN + 4 + 3 + 3;
 /// Bytes of the digest that ends a segment.
 pub const SEGMENT_TRAILER_LEN: usize = 32;
+
+/// Bytes of the digest over what stands before it that ends a sealed file.
+pub const SEALED_DIGEST_LEN: usize = 32;
 
 /// Largest chunk: what three bytes can say.
 pub const CHUNK_MAX_LEN: usize = (1 << 24) - 1;

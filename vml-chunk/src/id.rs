@@ -2,6 +2,8 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
+use zeroize::Zeroizing;
 
 /// Bytes in an id.
 pub const ID_LEN: usize = 32;
@@ -57,12 +59,64 @@ macro_rules! id_type {
 }
 
 id_type! {
-    /// Names a chunk: the digest of its plain bytes.
+    /// Names a chunk: the digest of its plain bytes, which [`IdKey`] computes.
     ChunkId
 }
 id_type! {
     /// Names a pack: the digest of its stored bytes, so that any store can scrub it without understanding it.
     PackId
+}
+
+/// How chunks are named in a repository: by their digest, or, where it is encrypted, by a digest under a key, so that a name tells nobody else what a
+/// chunk is.
+#[derive(Clone, Default)]
+pub struct IdKey(Option<Arc<Zeroizing<[u8; ID_LEN]>>>);
+
+impl IdKey {
+    /// No key: an id is the BLAKE3-256 digest of the chunk's bytes.
+    pub const PLAIN: Self = Self(None);
+
+    /// A key: an id is the keyed BLAKE3-256 digest.
+    pub fn keyed(key: [u8; ID_LEN]) -> Self {
+        Self(Some(Arc::new(Zeroizing::new(key))))
+    }
+
+    /// The id of a chunk.
+    pub fn id(&self, bytes: &[u8]) -> ChunkId {
+        match &self.0 {
+            None => ChunkId::of(bytes),
+            Some(key) => ChunkId::from_bytes(*blake3::keyed_hash(key, bytes).as_bytes()),
+        }
+    }
+
+    /// Whether ids have no key.
+    pub fn is_plain(&self) -> bool {
+        self.0.is_none()
+    }
+
+    /// Tells repositories apart that name chunks differently; zeros where there is no key. It says nothing about the key.
+    pub fn check(&self) -> [u8; 16] {
+        let mut check = [0; 16];
+        if let Some(key) = &self.0 {
+            let digest = blake3::Hasher::new_derive_key("vml 2026 chunk ids").update(&key[..]).finalize();
+            check.copy_from_slice(&digest.as_bytes()[..16]);
+        }
+        check
+    }
+}
+
+impl PartialEq for IdKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.check() == other.check()
+    }
+}
+
+impl Eq for IdKey {}
+
+impl fmt::Debug for IdKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.is_plain() { "IdKey(none)" } else { "IdKey(secret)" })
+    }
 }
 
 /// Text that is not 64 lower-case hexadecimal digits.

@@ -9,6 +9,7 @@
 //! repair     PackReport, TakenAway                                examine, salvage, index anew
 //! store      ChunkStore, StoreWriter, run_pool                     put, get, contains, finish
 //! index      sorted mapped segments          pack  frames + footer         parity  what rotted, calculated
+//! seal       encryption at rest, keys
 //! chunker    where to cut    frame  compress together    backend  where files live    codec  small records
 //! id  error  format  stats
 //! ```
@@ -50,6 +51,7 @@ mod mmap;
 pub mod pack;
 pub mod parity;
 pub mod repair;
+pub mod seal;
 pub mod stats;
 pub mod store;
 
@@ -58,8 +60,9 @@ pub use backend::ObjectBackend;
 pub use backend::{Backend, CachedBackend, DiscardBackend, Listed, LocalBackend, Mapped, MemoryBackend, PutOutcome, Staged, files};
 pub use chunker::{Chunker, ChunkerParams};
 pub use error::{Error, ErrorKind, IoResultExt, Result};
-pub use id::{ChunkId, PackId};
+pub use id::{ChunkId, IdKey, PackId};
 pub use pack::PackKind;
+pub use seal::SealedBackend;
 pub use stats::{StoreTotals, WriteStats};
 pub use store::{
     Chunk, ChunkRef, ChunkStore, ChunkWriter, JobSink, OpenReport, Reliance, Security, Standing, StoreOptions, StoreWriter, run_pool,

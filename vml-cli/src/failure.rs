@@ -47,6 +47,12 @@ fn hint(error: &anyhow::Error, kind: Option<ErrorKind>) -> Option<&'static str> 
     // An address in object storage is in each of its errors.
     let is_far = ["s3://", "gs://", "az://"].iter().any(|scheme| has(scheme));
     Some(match kind? {
+        ErrorKind::NeedsKey if has("can save but not read") => "`vml access list` shows which keys can read",
+        ErrorKind::NeedsKey => {
+            "give a key with --passphrase-file, --passphrase-command, --passphrase-fd or --key-file, or by VML_PASSPHRASE_FILE, VML_PASSPHRASE_COMMAND or VML_KEY_FILE"
+        }
+        ErrorKind::WrongKey => "`vml access list` shows the keys that there are",
+        ErrorKind::InvalidInput if has("is not encrypted") => "unset what gives a passphrase or a key for this repository",
         ErrorKind::NotFound if has("there is no remote ") => "`vml remote list` shows the remotes",
         ErrorKind::PermissionDenied if has("the repository http") => "a token with the right scopes is needed: docs/service.md",
         ErrorKind::PermissionDenied if is_far => "docs/object-storage.md says where credentials come from and what they must allow",

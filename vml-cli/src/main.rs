@@ -28,6 +28,7 @@ mod remotes;
 mod service;
 mod settings;
 mod tokens;
+mod unlock;
 
 use clap::Parser;
 use std::process::ExitCode;

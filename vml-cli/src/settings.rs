@@ -86,6 +86,11 @@ pub fn token() -> Option<String> {
     env::var("VML_TOKEN").ok().map(|token| token.trim().to_owned()).filter(|token| !token.is_empty())
 }
 
+/// Where the key of an encrypted repository is: `VML_PASSPHRASE_FILE`, `VML_PASSPHRASE_COMMAND` and `VML_KEY_FILE`.
+pub fn key_variables() -> [Option<std::ffi::OsString>; 3] {
+    ["VML_PASSPHRASE_FILE", "VML_PASSPHRASE_COMMAND", "VML_KEY_FILE"].map(|name| env::var_os(name).filter(|value| !value.is_empty()))
+}
+
 /// Where what is too long for memory may lie for a while: `TMPDIR`, else `/tmp`.
 pub fn spool() -> PathBuf {
     env::temp_dir()

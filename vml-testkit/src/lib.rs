@@ -9,6 +9,7 @@ pub mod files;
 pub mod guest;
 pub mod nobody;
 pub mod noise;
+pub mod sealed;
 pub mod squid;
 pub mod sshd;
 pub mod trees;

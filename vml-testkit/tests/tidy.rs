@@ -13,6 +13,7 @@ const LAYERS: [(&str, &[&[&str]]); 4] = [
             &["gc", "repair"],
             &["store"],
             &["pack", "parity", "frame", "index"],
+            &["seal"],
             &["chunker", "codec", "backend", "mmap"],
             &["id", "error", "format", "stats"],
         ],
@@ -37,7 +38,7 @@ const LAYERS: [(&str, &[&[&str]]); 4] = [
         &[
             &["commands"],
             &["service"],
-            &["output", "progress", "failure", "places", "remotes"],
+            &["output", "progress", "failure", "places", "remotes", "unlock"],
             &["machines"],
             &["args", "areas", "bases", "catalogues", "checks", "keys", "tokens"],
             &["images", "guests", "online", "credentials"],

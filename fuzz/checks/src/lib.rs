@@ -10,6 +10,7 @@ mod core;
 mod disk;
 mod remote;
 pub mod seal;
+mod sealed;
 pub mod seeds;
 mod share;
 mod store;
@@ -19,6 +20,7 @@ pub use self::chunk::{frame, index_segment, pack_footer, parity_file, salvage};
 pub use self::core::{config_record, entry_record, listing_block, recipe_node};
 pub use self::disk::{qcow2_header, vmdk, volume};
 pub use self::remote::remote_wire;
+pub use self::sealed::{keyring, sealed_file};
 pub use self::share::{catalogue, share_file};
 pub use self::store::store_sequence;
 pub use self::wire::{nbd_server, ssh_listing, tar_stream};
@@ -34,7 +36,7 @@ pub struct Target {
 }
 
 /// Every target.
-pub const TARGETS: [Target; 17] = [
+pub const TARGETS: [Target; 19] = [
     Target { name: "pack_footer", check: pack_footer, seeds: seeds::pack_footer },
     Target { name: "index_segment", check: index_segment, seeds: seeds::index_segment },
     Target { name: "salvage", check: salvage, seeds: seeds::salvage },
@@ -54,4 +56,6 @@ pub const TARGETS: [Target; 17] = [
     Target { name: "catalogue", check: catalogue, seeds: seeds::catalogue },
     Target { name: "remote_wire", check: remote_wire, seeds: remote::remote_wire_seeds },
     Target { name: "store_sequence", check: store_sequence, seeds: store::store_sequence_seeds },
+    Target { name: "sealed_file", check: sealed_file, seeds: sealed::sealed_file_seeds },
+    Target { name: "keyring", check: keyring, seeds: sealed::keyring_seeds },
 ];

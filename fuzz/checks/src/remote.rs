@@ -61,7 +61,7 @@ pub fn remote_wire_seeds() -> Vec<Seed> {
     let entry = |number: u8| EntryId::of(&[number]);
     let frame = FrameAt { kind: PackKind::Meta, pack: PackId::of(b"pack"), offset: 16, stored_len: 300, plain_len: 1000 };
     let need = Need { id: ChunkId::from_bytes([5; 32]), len: 1000, frame: 0 };
-    let info = RemoteInfo { id: [1; 16], chunker: ChunkerParams::default(), frame_len: 4 << 20, level: 3, inline_max: 512 };
+    let info = RemoteInfo { id: [1; 16], chunker: ChunkerParams::default(), frame_len: 4 << 20, level: 3, inline_max: 512, ids: [0; 16] };
     let commit = Commit {
         entries: vec![vec![1, 2, 3]],
         lineage: vec![entry(1)],

@@ -41,6 +41,15 @@ pub fn frame(bytes: &[u8]) -> Vec<u8> {
     sealed
 }
 
+/// A sealed file: the digest at its end, which anybody can make.
+pub fn sealed(bytes: &[u8]) -> Vec<u8> {
+    let mut sealed = bytes.to_vec();
+    if let Some(body) = bytes.len().checked_sub(32) {
+        put_digest(&mut sealed, 0..body, body, 32);
+    }
+    sealed
+}
+
 /// A record: sixteen bytes of the digest over the envelope's other fields and the payload, and the payload's length.
 pub fn record(bytes: &[u8]) -> Vec<u8> {
     let mut sealed = bytes.to_vec();

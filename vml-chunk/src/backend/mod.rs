@@ -8,6 +8,7 @@ mod cached;
 mod discard;
 mod local;
 mod memory;
+mod names;
 #[cfg(feature = "object")]
 pub mod object;
 
@@ -15,6 +16,7 @@ pub use cached::CachedBackend;
 pub use discard::DiscardBackend;
 pub use local::{LocalBackend, files};
 pub use memory::MemoryBackend;
+pub use names::NameCheck;
 #[cfg(feature = "object")]
 pub use object::ObjectBackend;
 
@@ -72,6 +74,12 @@ pub trait Backend: Send + Sync + fmt::Debug {
 
     /// Begins a file that has no name yet.
     fn stage(&self) -> Result<Box<dyn Staged>>;
+
+    /// Begins a file that will be published in `dir`, which a backend that treats files by their place must know from the start.
+    fn stage_in(&self, dir: &str) -> Result<Box<dyn Staged>> {
+        _ = dir;
+        self.stage()
+    }
 
     /// Replaces the whole content of a small file if it is `expected` now (`None`: if it does not exist); `new` of
     /// `None` deletes it. Atomic against every other writer, durable on return; `false` when it was not `expected`.

@@ -3,7 +3,7 @@
 use super::{Codec, FrameDecoder};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{FRAME_CHUNK_LEN, FRAME_HEADER_LEN, FRAME_MAGIC, FRAME_MAX_CHUNKS, FRAME_MAX_LEN, FRAME_TARGET_MAX, push_u24};
-use crate::id::ChunkId;
+use crate::id::{ChunkId, IdKey};
 use zstd::zstd_safe::{self, CCtx, CParameter};
 
 /// The window spans the largest frame; zstd narrows it to the frame at hand.
@@ -54,6 +54,7 @@ pub struct SealedFrame {
 
 /// Compresses frames; one for each thread, since it keeps its contexts.
 pub struct FrameEncoder {
+    ids: IdKey,
     context: CCtx<'static>,
     decoder: FrameDecoder,
     // Kept between frames: a fresh mebibyte costs 256 page faults.
@@ -67,6 +68,14 @@ impl FrameEncoder {
     /// # Errors
     /// `InvalidInput` when zstd refuses the level.
     pub fn new(level: i32) -> Result<Self> {
+        Self::keyed(level, IdKey::PLAIN)
+    }
+
+    /// As [`new`](Self::new), for chunks that are named by `ids`.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn keyed(level: i32, ids: IdKey) -> Result<Self> {
         if !(1..=19).contains(&level) {
             return Err(Error::invalid(format!("the compression level is {level}, it must be from 1 to 19")));
         }
@@ -84,7 +93,7 @@ impl FrameEncoder {
                 .set_parameter(parameter)
                 .map_err(|code| Error::invalid(format!("zstd refuses level {level}: {}", zstd_safe::get_error_name(code))))?;
         }
-        Ok(Self { context, decoder: FrameDecoder::default(), payload: Vec::new(), checked: Vec::new() })
+        Ok(Self { ids, context, decoder: FrameDecoder::default(), payload: Vec::new(), checked: Vec::new() })
     }
 
     /// Compresses the chunks and verifies the result against their ids.
@@ -135,7 +144,7 @@ impl FrameEncoder {
         let mut rest = &self.checked[..];
         for (id, len) in chunks {
             let (chunk, tail) = rest.split_at(*len as usize);
-            if ChunkId::of(chunk) != *id {
+            if self.ids.id(chunk) != *id {
                 return Err(Error::corrupt(format!(
                     "chunk {} does not survive compression: the memory of this machine may be faulty",
                     id.short()

@@ -268,7 +268,7 @@ impl Copy<'_> {
                 break;
             }
             let (bytes, tail) = rest.split_at(chunk.len as usize);
-            sound = ChunkId::of(bytes) == chunk.id;
+            sound = self.store.ids().id(bytes) == chunk.id;
             rest = tail;
         }
         if !sound {

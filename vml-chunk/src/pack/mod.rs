@@ -12,7 +12,7 @@ mod reader;
 mod writer;
 
 pub use footer::{Footer, FooterChunk, FooterFrame, Trailer};
-pub use reader::{read_footer, verify_pack};
+pub use reader::{read_footer, verify_pack, verify_pack_keyed};
 pub use writer::{PackInfo, PackWriter};
 
 use crate::format::{PACK_HEADER_LEN, PACK_MAGIC, PACK_VERSION};

@@ -5,7 +5,7 @@ use crate::backend::Backend;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{PACK_HEADER_LEN, PACK_TRAILER_LEN, u64_at};
 use crate::frame::FrameDecoder;
-use crate::id::{ChunkId, ID_LEN, PackId};
+use crate::id::{ID_LEN, IdKey, PackId};
 
 /// Reads the footer of a pack: two small reads at its end.
 ///
@@ -62,7 +62,21 @@ fn confirm_newer(backend: &dyn Backend, key: &str, trailer: &[u8; PACK_TRAILER_L
 /// # Errors
 /// When the pack as a whole is not what its name says, cannot be read, or has no usable footer; chunks whose frames are
 /// sound have been checked even then where the footer could be read.
-pub fn verify_pack(backend: &dyn Backend, kind: PackKind, id: &PackId, mut damage: impl FnMut(&FooterChunk, &Error)) -> Result<u64> {
+pub fn verify_pack(backend: &dyn Backend, kind: PackKind, id: &PackId, damage: impl FnMut(&FooterChunk, &Error)) -> Result<u64> {
+    verify_pack_keyed(backend, &IdKey::PLAIN, kind, id, damage)
+}
+
+/// As [`verify_pack`], for chunks that are named by `ids`.
+///
+/// # Errors
+/// As [`verify_pack`].
+pub fn verify_pack_keyed(
+    backend: &dyn Backend,
+    ids: &IdKey,
+    kind: PackKind,
+    id: &PackId,
+    mut damage: impl FnMut(&FooterChunk, &Error),
+) -> Result<u64> {
     let key = kind.key(id);
     let (footer, len) = read_footer(backend, kind, id)?;
     let mut hasher = blake3::Hasher::new();
@@ -83,7 +97,7 @@ pub fn verify_pack(backend: &dyn Backend, kind: PackKind, id: &PackId, mut damag
                 let mut offset = 0;
                 for chunk in own {
                     let end = offset + chunk.len as usize;
-                    if ChunkId::of(&plain[offset..end]) != chunk.id {
+                    if ids.id(&plain[offset..end]) != chunk.id {
                         damage(chunk, &Error::corrupt("its bytes do not match its id"));
                     }
                     offset = end;

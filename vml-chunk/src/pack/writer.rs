@@ -4,7 +4,7 @@ use super::{Footer, FooterChunk, FooterFrame, PackKind};
 use crate::backend::{Backend, PutOutcome, Staged};
 use crate::error::{Error, ErrorKind, Result};
 use crate::frame::{FrameBuilder, FrameEncoder, SealedFrame};
-use crate::id::{ChunkId, PackId};
+use crate::id::{IdKey, PackId};
 use crate::parity::ParityWriter;
 
 /// A pack that is published, and what is in it.
@@ -26,6 +26,7 @@ pub struct PackWriter {
     footer: Footer,
     parity: Option<ParityWriter>,
     failed: bool,
+    ids: IdKey,
 }
 
 impl PackWriter {
@@ -34,17 +35,18 @@ impl PackWriter {
     /// # Errors
     /// Whatever the backend says.
     pub fn create(backend: &dyn Backend, kind: PackKind) -> Result<Self> {
-        Self::create_with_parity(backend, kind, None)
+        Self::create_with(backend, kind, IdKey::PLAIN, None)
     }
 
-    /// Begins a pack that gets parity of so many percent beside it.
+    /// Begins a pack of chunks that are named by `ids`, which gets parity of so many percent beside it.
     ///
     /// # Errors
     /// Whatever the backend says, `InvalidInput` for a percentage that cannot be.
-    pub fn create_with_parity(backend: &dyn Backend, kind: PackKind, percent: Option<u8>) -> Result<Self> {
+    pub fn create_with(backend: &dyn Backend, kind: PackKind, ids: IdKey, parity_percent: Option<u8>) -> Result<Self> {
         let footer = Footer { kind, frames: Vec::new(), chunks: Vec::new() };
-        let parity = percent.map(|percent| ParityWriter::create(backend, percent)).transpose()?;
-        let mut pack = Self { staged: backend.stage()?, hasher: blake3::Hasher::new(), len: 0, footer, parity, failed: false };
+        let parity = parity_percent.map(|percent| ParityWriter::create(backend, percent)).transpose()?;
+        let staged = backend.stage_in(kind.dir())?;
+        let mut pack = Self { staged, hasher: blake3::Hasher::new(), len: 0, footer, parity, failed: false, ids };
         pack.write(&kind.header())?;
         Ok(pack)
     }
@@ -105,15 +107,22 @@ impl PackWriter {
                 break (id, tail);
             }
             let mut frame = FrameBuilder::default();
-            frame.push(ChunkId::of(id.as_bytes()), id.as_bytes());
-            self.append(&FrameEncoder::new(1)?.seal(frame)?)?;
+            frame.push(self.ids.id(id.as_bytes()), id.as_bytes());
+            self.append(&FrameEncoder::keyed(1, self.ids.clone())?.seal(frame)?)?;
         };
         self.write(&tail)?;
         let key = self.footer.kind.key(&id);
         if self.staged.publish(&key)? == PutOutcome::AlreadyThere {
-            match super::verify_pack(backend, self.footer.kind, &id, |_, _| {}) {
+            match super::verify_pack_keyed(backend, &self.ids, self.footer.kind, &id, |_, _| {}) {
                 Ok(_) => {}
-                Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::UnsupportedFormat | ErrorKind::NotFound) => {
+                // Who can save but not read takes it by its name and length, as he takes what the index says.
+                Err(error) if error.kind() == ErrorKind::NeedsKey && backend.len(&key).is_ok_and(|len| len == self.len) => {}
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        ErrorKind::Corrupt | ErrorKind::UnsupportedFormat | ErrorKind::NotFound | ErrorKind::NeedsKey
+                    ) =>
+                {
                     backend.delete(&key)?;
                     self.staged.publish(&key)?;
                 }

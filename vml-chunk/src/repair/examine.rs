@@ -3,8 +3,8 @@
 use super::sound::{Sound, for_each_sound};
 use crate::backend::Backend;
 use crate::error::{Error, ErrorKind, Result};
-use crate::id::{ChunkId, PackId};
-use crate::pack::{PackKind, verify_pack};
+use crate::id::{ChunkId, IdKey, PackId};
+use crate::pack::{PackKind, verify_pack_keyed};
 use crate::parity::Mending;
 use crate::store::ChunkStore;
 use rayon::prelude::*;
@@ -60,9 +60,9 @@ impl PackReport {
 }
 
 /// Reads every byte of a pack and compares its name, its frames and every chunk with what they should be; if it is damaged, looks what is sound.
-pub fn examine(backend: &dyn Backend, kind: PackKind, id: &PackId, len: u64) -> PackReport {
+pub fn examine(backend: &dyn Backend, ids: &IdKey, kind: PackKind, id: &PackId, len: u64) -> PackReport {
     let mut report = PackReport { kind, id: *id, len, verdict: Verdict::Sound, sound_count: 0, bad: Vec::new(), sound: None };
-    let Err(error) = prove(backend, kind, id) else { return report };
+    let Err(error) = prove(backend, ids, kind, id) else { return report };
     match error.kind() {
         ErrorKind::NotFound => {
             report.verdict = Verdict::Missing;
@@ -76,7 +76,7 @@ pub fn examine(backend: &dyn Backend, kind: PackKind, id: &PackId, len: u64) -> 
     }
     let mending = Mending::new(backend, kind, id).ok();
     if let Some(mending) = &mending
-        && prove(mending, kind, id).is_ok()
+        && prove(mending, ids, kind, id).is_ok()
     {
         report.verdict = Verdict::Mendable(mending.mended(), error);
         return report;
@@ -87,7 +87,7 @@ pub fn examine(backend: &dyn Backend, kind: PackKind, id: &PackId, len: u64) -> 
     }
     let mut sound = HashSet::new();
     let reader = mending.as_ref().map_or(backend, |mending| mending as &dyn Backend);
-    let found = for_each_sound(reader, kind, id, &mut |part| {
+    let found = for_each_sound(reader, ids, kind, id, &mut |part| {
         match part {
             Sound::Frame { chunks, .. } => sound.extend(chunks.iter().map(|(id, _)| *id)),
             Sound::Chunk(id, _) => _ = sound.insert(id),
@@ -107,9 +107,9 @@ pub fn examine(backend: &dyn Backend, kind: PackKind, id: &PackId, len: u64) -> 
 }
 
 /// That a pack is what it was.
-fn prove(backend: &dyn Backend, kind: PackKind, id: &PackId) -> Result<()> {
+fn prove(backend: &dyn Backend, ids: &IdKey, kind: PackKind, id: &PackId) -> Result<()> {
     let mut bad = None;
-    verify_pack(backend, kind, id, |chunk, error| {
+    verify_pack_keyed(backend, ids, kind, id, |chunk, error| {
         bad.get_or_insert_with(|| Error::new(error.kind(), format!("chunk {}: {error}", chunk.id.short())));
     })?;
     bad.map_or(Ok(()), Err)
@@ -142,7 +142,7 @@ impl ChunkStore {
         let found = Mutex::new(Vec::new());
         pool.install(|| {
             packs.par_iter().for_each(|(kind, id, len)| {
-                let report = examine(self.backend().as_ref(), *kind, id, *len);
+                let report = examine(self.backend().as_ref(), self.ids(), *kind, id, *len);
                 each(&report);
                 if !matches!(report.verdict, Verdict::Sound) {
                     found.lock().unwrap_or_else(PoisonError::into_inner).push(report);

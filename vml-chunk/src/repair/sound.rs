@@ -8,7 +8,7 @@ use crate::backend::Backend;
 use crate::error::{ErrorKind, Result};
 use crate::format::{FRAME_CHUNK_LEN, FRAME_HEADER_LEN, FRAME_MAGIC, FRAME_MAX_CHUNKS, PACK_MAX_LEN};
 use crate::frame::{FrameDecoder, FrameHeader};
-use crate::id::{ChunkId, PackId};
+use crate::id::{ChunkId, IdKey, PackId};
 use crate::pack::{Footer, FooterChunk, PackKind, read_footer};
 
 /// Read at a time while frames are looked for.
@@ -44,13 +44,19 @@ pub struct Tally {
     pub footer_lost: bool,
 }
 
-/// Calls `each` with everything sound in a pack.
+/// Calls `each` with everything sound in a pack of chunks that are named by `ids`.
 ///
 /// # Errors
 /// `NotFound` for a pack that is not there, `Io` and others when it cannot be read now, and what `each` says. Damage is no error.
-pub fn for_each_sound(backend: &dyn Backend, kind: PackKind, id: &PackId, each: &mut dyn FnMut(Sound<'_>) -> Result<()>) -> Result<Tally> {
+pub fn for_each_sound(
+    backend: &dyn Backend,
+    ids: &IdKey,
+    kind: PackKind,
+    id: &PackId,
+    each: &mut dyn FnMut(Sound<'_>) -> Result<()>,
+) -> Result<Tally> {
     let key = kind.key(id);
-    let mut finder = Finder { backend, key: &key, decoder: FrameDecoder::default(), tally: Tally::default(), each };
+    let mut finder = Finder { backend, ids, key: &key, decoder: FrameDecoder::default(), tally: Tally::default(), each };
     match read_footer(backend, kind, id) {
         Ok((footer, _)) => finder.by_footer(&footer)?,
         Err(error) if error.kind() == ErrorKind::Corrupt => {
@@ -64,6 +70,7 @@ pub fn for_each_sound(backend: &dyn Backend, kind: PackKind, id: &PackId, each: 
 
 struct Finder<'a> {
     backend: &'a dyn Backend,
+    ids: &'a IdKey,
     key: &'a str,
     decoder: FrameDecoder,
     tally: Tally,
@@ -96,7 +103,7 @@ impl Finder<'_> {
             // The footer's lengths add up to that of the frame.
             let range = offset..offset + chunk.len as usize;
             offset = range.end;
-            if plain.get(range.clone()).is_some_and(|bytes| ChunkId::of(bytes) == chunk.id) {
+            if plain.get(range.clone()).is_some_and(|bytes| self.ids.id(bytes) == chunk.id) {
                 sound.push((chunk.id, range));
             } else {
                 self.tally.bad.push(chunk.id);
@@ -171,7 +178,7 @@ impl Finder<'_> {
         for chunk_len in &header.chunk_lens {
             // The header was checked: its chunks fill the frame.
             let (chunk, tail) = rest.split_at(*chunk_len as usize);
-            chunks.push((ChunkId::of(chunk), *chunk_len));
+            chunks.push((self.ids.id(chunk), *chunk_len));
             rest = tail;
         }
         self.tally.sound_count += chunks.len() as u64;

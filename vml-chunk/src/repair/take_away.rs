@@ -122,7 +122,7 @@ impl Copy<'_> {
         let backend = self.store.backend().as_ref();
         let mending = Mending::new(backend, kind, id).ok();
         let reader = mending.as_ref().map_or(backend, |mending| mending as &dyn Backend);
-        let tally = for_each_sound(reader, kind, id, &mut |sound| self.take(kind, &sound, chunks))?;
+        let tally = for_each_sound(reader, self.store.ids(), kind, id, &mut |sound| self.take(kind, &sound, chunks))?;
         Ok(tally.bad.iter().filter(|id| !self.is_elsewhere(id)).count() as u64)
     }
 

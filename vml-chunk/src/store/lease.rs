@@ -73,7 +73,8 @@ impl Lease {
 /// A lease as a collection finds it.
 pub(crate) struct Found {
     key: String,
-    bytes: Vec<u8>,
+    /// None of one that does not even open, in an encrypted repository.
+    bytes: Option<Vec<u8>>,
     /// Empty for one that cannot be read.
     pub(crate) record: LeaseRecord,
 }
@@ -88,7 +89,10 @@ impl Found {
                 Ok(mapped) => {
                     let bytes = mapped.as_ref().to_vec();
                     let record = decode_record::<LeaseRecord>(LEASE_RECORD, &bytes).ok().filter(|record| record.packs.is_sorted());
-                    leases.push(Self { key, bytes, record: record.unwrap_or_default() });
+                    leases.push(Self { key, bytes: Some(bytes), record: record.unwrap_or_default() });
+                }
+                Err(error) if error.kind() == ErrorKind::Corrupt => {
+                    leases.push(Self { key, bytes: None, record: LeaseRecord::default() });
                 }
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
                 Err(error) => return Err(error),
@@ -104,7 +108,10 @@ impl Found {
 
     /// Takes it away, unless its writer renewed it meanwhile.
     pub(crate) fn take(&self, backend: &dyn Backend) -> Result<()> {
-        backend.swap(&self.key, Some(&self.bytes), None).map(|_| ())
+        match &self.bytes {
+            Some(bytes) => backend.swap(&self.key, Some(bytes), None).map(|_| ()),
+            None => backend.delete(&self.key),
+        }
     }
 }
 

@@ -38,6 +38,7 @@ pub use write::{ChunkRef, ChunkWriter, StoreWriter};
 
 use crate::backend::Backend;
 use crate::error::Result;
+use crate::id::IdKey;
 use crate::index::IndexView;
 use crate::pack::PackKind;
 use crate::stats::StoreTotals;
@@ -66,6 +67,11 @@ impl ChunkStore {
     /// The index as this process sees it now.
     pub fn view(&self) -> Arc<IndexView> {
         Arc::clone(&self.view.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// How its chunks are named.
+    pub fn ids(&self) -> &IdKey {
+        &self.options.ids
     }
 
     /// Where its files are.

@@ -7,7 +7,7 @@ use super::{ChunkStore, read};
 use crate::backend::{Backend, Mapped, PutOutcome};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{FRAME_TARGET_MAX, FRAME_TARGET_MIN};
-use crate::id::PackId;
+use crate::id::{IdKey, PackId};
 use crate::index::{INDEX_DIR, IndexView, PackRow, Segment, SegmentPack, build_segment};
 use crate::pack::{Footer, PackKind, read_footer};
 use crate::parity::PARITY_PERCENT_MAX;
@@ -30,13 +30,15 @@ pub struct StoreOptions {
     pub cache_len: usize,
     /// Parity beside each pack that is written, in percent of it, 1 to 100; none without.
     pub parity_percent: Option<u8>,
+    /// How chunks are named.
+    pub ids: IdKey,
 }
 
 impl Default for StoreOptions {
     /// Frames of 4 MiB at level 3, a thread a core, 64 MiB of cache.
     fn default() -> Self {
         let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        Self { frame_len: 4 << 20, level: 3, threads, cache_len: 64 << 20, parity_percent: None }
+        Self { frame_len: 4 << 20, level: 3, threads, cache_len: 64 << 20, parity_percent: None, ids: IdKey::PLAIN }
     }
 }
 
@@ -146,6 +148,8 @@ fn load(backend: &dyn Backend, verify: bool, threads: usize) -> Result<(IndexVie
                 Err(error) if error.kind() == ErrorKind::UnsupportedFormat => return Err(error),
                 // Taken away by a collection since it was listed.
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
+                // For a key that can save but not read they are not there; what they hold is stored again.
+                Err(error) if error.kind() == ErrorKind::NeedsKey => {}
                 Err(error) => report.unreadable_packs.push((kind.key(&id), error)),
             }
         }

@@ -157,6 +157,10 @@ impl Seen {
         let mapped = match backend.map(QUARANTINE_KEY) {
             Ok(mapped) => mapped,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Self::default()),
+            // One that does not even open, in an encrypted repository; as if it had other bytes each time.
+            Err(error) if error.kind() == ErrorKind::Corrupt => {
+                return Ok(Self { damage: Some((ErrorKind::Corrupt, error.to_string())), ..Self::default() });
+            }
             Err(error) => return Err(error),
         };
         let bytes = mapped.as_ref();

@@ -84,7 +84,7 @@ impl ChunkStore {
             let frame = self.cache.get(key, location.plain_len as usize, || self.decode(&mending, &location)).ok()?;
             let start = location.chunk_offset as usize;
             let range = start..start + location.chunk_len as usize;
-            if frame.get(range.clone()).is_none_or(|bytes| ChunkId::of(bytes) != *id) {
+            if frame.get(range.clone()).is_none_or(|bytes| self.options.ids.id(bytes) != *id) {
                 self.cache.forget(key);
                 return None;
             }
@@ -142,7 +142,7 @@ impl ChunkStore {
                 decoded = true;
                 self.decode(self.backend.as_ref(), location)
             })?;
-            if frame.get(range.clone()).is_some_and(|bytes| ChunkId::of(bytes) == *id) {
+            if frame.get(range.clone()).is_some_and(|bytes| self.options.ids.id(bytes) == *id) {
                 return Ok(Chunk { frame, range });
             }
             self.cache.forget(key);

@@ -177,7 +177,7 @@ impl ChunkStore {
                     }
                     match self.get(id) {
                         Ok(bytes) => chunks[usize::from(kind.number())].put_claimed(*id, &bytes),
-                        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Corrupt) => {
+                        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Corrupt | ErrorKind::NeedsKey) => {
                             lost = true;
                             Ok(())
                         }

@@ -44,7 +44,7 @@ impl ChunkStore {
         }
         let stays = |pack: &PackRow| there.contains(&pack.id) && !list.forbids(pack.kind, &pack.id);
         let alive: HashSet<PackId> = view.packs().iter().filter(|pack| stays(pack)).map(|pack| pack.id).collect();
-        let mut staged = self.backend.stage()?;
+        let mut staged = self.backend.stage_in(INDEX_DIR)?;
         let mut hasher = blake3::Hasher::new();
         merge_segments(&inputs, &|pack| alive.contains(&pack.id), &mut |part| {
             hasher.update(part);
@@ -89,7 +89,7 @@ impl ChunkStore {
             // A pack that was lost and not taken away stays known, so that it is missed.
             let stays = |kind: PackKind, id: &PackId| there.contains(&(kind, *id)) || !unwanted(kind, id);
             if sound && view.packs_named_in(number).any(|(kind, id)| stays(kind, &id)) {
-                let mut staged = self.backend.stage()?;
+                let mut staged = self.backend.stage_in(INDEX_DIR)?;
                 let mut hasher = blake3::Hasher::new();
                 merge_segments(&[segment], &|pack| stays(pack.kind, &pack.id), &mut |part| {
                     hasher.update(part);

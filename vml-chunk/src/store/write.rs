@@ -118,7 +118,7 @@ impl StoreWriter<'_> {
                 PackKind::Meta => self.store.options.frame_len.min(META_FRAME_LEN),
             },
             frame: FrameBuilder::default(),
-            encoder: FrameEncoder::new(self.store.options.level)?,
+            encoder: FrameEncoder::keyed(self.store.options.level, self.store.options.ids.clone())?,
             decoder: FrameDecoder::default(),
             buffer: Vec::new(),
             helpers: None,
@@ -266,7 +266,10 @@ impl StoreWriter<'_> {
             let mut slot = self.lock(&self.packs[usize::from(kind.number())]);
             let pack = match &mut *slot {
                 Some(pack) => pack,
-                None => slot.insert(PackWriter::create_with_parity(self.store.backend.as_ref(), kind, self.store.options.parity_percent)?),
+                None => {
+                    let options = &self.store.options;
+                    slot.insert(PackWriter::create_with(self.store.backend.as_ref(), kind, options.ids.clone(), options.parity_percent)?)
+                }
             };
             pack.append(frame)?;
             self.counters.stored_bytes.fetch_add(frame.bytes.len() as u64, Ordering::Relaxed);
@@ -281,7 +284,8 @@ impl StoreWriter<'_> {
         let kind = pack.kind();
         let backend = self.store.backend.as_ref();
         let pack = pack.finish_named(backend, &mut |id| {
-            if self.seen.list.forbids(kind, id) {
+            // A damaged pack of that name would be replaced, and be known as damaged all the same.
+            if self.seen.list.forbids(kind, id) || self.damage.packs.contains(kind, id) {
                 return Ok(false);
             }
             if leased {
@@ -360,7 +364,7 @@ impl ChunkWriter<'_> {
         if bytes.len() > CHUNK_MAX_LEN {
             return Err(Error::invalid(format!("a chunk of {} bytes is above the limit of {CHUNK_MAX_LEN}", bytes.len())));
         }
-        let id = ChunkId::of(bytes);
+        let id = self.writer.store.options.ids.id(bytes);
         let len = u32::try_from(bytes.len()).expect("checked above");
         let counters = &self.writer.counters;
         counters.seen_chunks.fetch_add(1, Ordering::Relaxed);
@@ -404,7 +408,7 @@ impl ChunkWriter<'_> {
         for len in &header.chunk_lens {
             // The header was checked: its chunks fill the frame.
             let (chunk, tail) = rest.split_at(*len as usize);
-            chunks.push((ChunkId::of(chunk), *len));
+            chunks.push((self.writer.store.options.ids.id(chunk), *len));
             rest = tail;
         }
         let claimed: Vec<bool> = chunks.iter().map(|(id, _)| self.writer.claim(id)).collect();

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use vml_chunk::codec::{RecordKind, decode_payload, decode_record, encode_payload, encode_record};
 use vml_chunk::frame::{FrameBuilder, FrameDecoder, FrameEncoder};
 use vml_chunk::index::{Segment, SegmentPack, build_segment};
@@ -27,7 +28,7 @@ fn examples(page: &str) -> BTreeMap<&str, Vec<Vec<u8>>> {
             (None, Some(info)) => open = Some((info.strip_prefix("hex ").unwrap_or(""), Vec::new())),
             (Some(_), Some(_)) => {
                 let (word, block) = open.take().unwrap();
-                if ["record", "payload", "frame", "pack", "segment"].contains(&word) {
+                if ["record", "payload", "frame", "pack", "segment", "keyring", "sealed"].contains(&word) {
                     examples.entry(word).or_default().push(bytes_of(&block));
                 }
             }
@@ -116,6 +117,20 @@ fn the_segment_is_what_it_says() {
     let pack = example("pack");
     let rows = [SegmentPack { id: PackId::of(&pack), len: pack.len() as u64, footer: &footer_of(&pack) }];
     assert_eq!(build_segment(&rows).unwrap(), bytes);
+}
+
+#[test]
+fn the_keyring_and_the_sealed_file_are_what_they_say() {
+    use vml_chunk::seal::SLOTS_KEY;
+    let (keyring, sealed) = (example("keyring"), example("sealed"));
+    let again: Arc<dyn Backend> = Arc::new(MemoryBackend::new());
+    vml_testkit::sealed::seal(Arc::clone(&again)).unwrap().put("policy", b"hello").unwrap();
+    assert_eq!(vml_chunk::id::hex(&again.read(SLOTS_KEY, 1 << 20).unwrap()), vml_chunk::id::hex(&keyring));
+    assert_eq!(vml_chunk::id::hex(&again.read("policy", 1000).unwrap()), vml_chunk::id::hex(&sealed));
+    let files: Arc<dyn Backend> = Arc::new(MemoryBackend::new());
+    files.put(SLOTS_KEY, &keyring).unwrap();
+    files.put("policy", &sealed).unwrap();
+    assert_eq!(vml_testkit::sealed::open(Arc::clone(&files)).unwrap().read("policy", 100).unwrap(), b"hello");
 }
 
 #[test]

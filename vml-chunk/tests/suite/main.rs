@@ -19,6 +19,7 @@ mod objects;
 mod parity;
 mod pool;
 mod repair;
+mod sealed;
 #[cfg(feature = "object")]
 mod served;
 mod sessions;

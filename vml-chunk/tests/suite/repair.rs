@@ -144,7 +144,7 @@ fn a_pack_that_cannot_be_read_now_stays() {
     let faulty = FaultyBackend::observed(Arc::clone(&files), |_| {});
     faulty.fail_at(0, vml_chunk::ErrorKind::Io, vml_testkit::faulty::Repeat::Forever, vml_testkit::faulty::Effect::Nothing);
     let failing = Failing(faulty);
-    let report = vml_chunk::repair::examine(&failing.0, PackKind::Data, &id, 0);
+    let report = vml_chunk::repair::examine(&failing.0, &vml_chunk::IdKey::PLAIN, PackKind::Data, &id, 0);
     assert!(matches!(report.verdict, Verdict::Unreadable(_)), "{report:?}");
     assert!(!report.is_damaged());
 }
@@ -167,7 +167,7 @@ fn frames_in_frames_are_not_followed_for_ever() {
     let id = PackId::of(b"hostile");
     files.put(&PackKind::Data.key(&id), &bytes).unwrap();
     let mut found = HashSet::new();
-    let tally = for_each_sound(files.as_ref(), PackKind::Data, &id, &mut |sound| {
+    let tally = for_each_sound(files.as_ref(), &vml_chunk::IdKey::PLAIN, PackKind::Data, &id, &mut |sound| {
         if let Sound::Frame { chunks, .. } = sound {
             found.extend(chunks.iter().map(|(id, _)| *id));
         }

@@ -12,7 +12,7 @@ pub const DIRS: [&str; 3] = ["data", "meta", "index"];
 
 /// Small frames, so that little data makes several.
 pub fn options() -> StoreOptions {
-    StoreOptions { frame_len: 64 << 10, level: 3, threads: 2, cache_len: 8 << 20, parity_percent: None }
+    StoreOptions { frame_len: 64 << 10, level: 3, threads: 2, cache_len: 8 << 20, ..StoreOptions::default() }
 }
 
 pub fn open(backend: &Arc<dyn Backend>) -> (ChunkStore, OpenReport) {
@@ -53,7 +53,7 @@ pub fn save_both(store: &ChunkStore, parts: &[(PackKind, &[Vec<u8>])]) -> Result
     for (kind, chunks) in parts {
         let mut out = writer.chunks(*kind)?;
         for chunk in *chunks {
-            assert_eq!(out.put(chunk)?.id, ChunkId::of(chunk));
+            assert_eq!(out.put(chunk)?.id, store.ids().id(chunk));
         }
         out.finish()?;
     }

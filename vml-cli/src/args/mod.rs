@@ -1,5 +1,6 @@
 //! What can be typed. Parsing validates and does nothing.
 
+mod access;
 mod entries;
 mod guest;
 mod keep;
@@ -9,6 +10,7 @@ mod remotes;
 mod serve;
 mod share;
 
+pub use access::*;
 pub use entries::*;
 pub use guest::*;
 pub use keep::*;
@@ -63,12 +65,17 @@ pub struct Global {
     /// Threads to use [default: one a core]
     #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256), help_heading = GLOBAL)]
     pub threads: Option<u16>,
+    #[command(flatten)]
+    pub unlock: UnlockArgs,
 }
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Make a repository
     Init(InitArgs),
+    /// Who has a key of an encrypted repository
+    #[command(subcommand)]
+    Access(AccessCommand),
     /// Shared starting states that entries are relative to
     #[command(subcommand)]
     Base(BaseCommand),

@@ -8,6 +8,8 @@ use std::path::PathBuf;
 Examples:
   vml init
   vml --repo /srv/vml init
+  vml init --encrypt
+  vml init --encrypt --passphrase-file /root/passphrase
   vml init --chunker fixed:4K
   vml init --parity 5%")]
 pub struct InitArgs {
@@ -23,6 +25,12 @@ pub struct InitArgs {
     /// Parity beside each pack, by which a few bad sectors heal by themselves
     #[arg(long, value_name = "PERCENT", value_parser = super::parse_parity)]
     pub parity: Option<u8>,
+    /// Encrypt everything that is saved; without an option that gives a passphrase or key it is asked for
+    #[arg(long)]
+    pub encrypt: bool,
+    /// By what the key is told from others; everybody who sees the repository's files can read it [default: who and where you are]
+    #[arg(long, value_name = "TEXT", requires = "encrypt")]
+    pub label: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]

@@ -5,6 +5,7 @@ use crate::args::InitArgs;
 use crate::settings;
 use anyhow::{Context as _, Result, bail};
 use serde_json::json;
+use vml_chunk::seal::NewKey;
 use vml_core::repository::{ChunkerParams, Policy};
 use vml_core::{Config, Error, Repository};
 
@@ -21,15 +22,30 @@ pub fn run(context: &Context, args: &InitArgs) -> Result<Outcome> {
         config.chunker = parse_chunker(chunker)?;
     }
     config.check()?;
-    let init = place.create().and_then(|backend| Ok(Repository::init(backend, config, context.options())?));
+    let key = match args.encrypt {
+        true => {
+            let label = args.label.clone().unwrap_or_else(settings::author);
+            Some(NewKey::new(context.keys().for_new_repository()?, label, settings::now_ms()))
+        }
+        // Whoever has set one expects that it is used.
+        false if context.keys().given()?.is_some() => {
+            bail!(Error::invalid("a passphrase or a key is given, by an option or a variable, but not --encrypt"))
+        }
+        false => None,
+    };
+    let init = place.create().and_then(|backend| match &key {
+        Some(key) => Ok(Repository::init_encrypted(backend, config, context.options(), key)?),
+        None => Ok(Repository::init(backend, config, context.options())?),
+    });
     let repository = init.with_context(|| format!("cannot make a repository in {place}"))?;
     if let Some(percent) = args.parity.filter(|percent| *percent > 0) {
         repository.set_policy(&Policy { parity_percent: percent, ..Policy::default() })?;
     }
     if context.json() {
-        crate::output::value(&json!({ "repository": crate::output::json::place(&place) }))?;
+        crate::output::value(&json!({ "repository": crate::output::json::place(&place), "encrypted": key.is_some() }))?;
     }
-    context.say(format_args!("made a repository in {place}"))?;
+    let what = if key.is_some() { "an encrypted repository" } else { "a repository" };
+    context.say(format_args!("made {what} in {place}"))?;
     Ok(Outcome::Done)
 }
 

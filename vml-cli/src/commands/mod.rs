@@ -1,5 +1,6 @@
 //! One file a verb: take the arguments, call the library, print.
 
+mod access;
 mod area;
 mod base;
 mod browse;
@@ -39,14 +40,16 @@ mod transplant;
 mod trees;
 mod tune;
 
-use crate::args::{Args, Command, Global};
+use crate::args::{Args, BaseCommand, Command, Global};
 use crate::places::Place;
 use crate::progress::Progress;
+use crate::unlock::Keys;
 use anyhow::{Context as _, Result, bail};
 use clap::CommandFactory as _;
 use std::ffi::OsStr;
 use std::io::{IsTerminal, Write};
 use std::os::unix::ffi::OsStrExt;
+use vml_chunk::seal::Rights;
 use vml_core::entry::EntryKind;
 use vml_core::{Error, ErrorKind, Repository, RepositoryOptions};
 
@@ -68,6 +71,9 @@ impl Outcome {
 /// What every command needs: the global options.
 pub struct Context {
     global: Global,
+    keys: Keys,
+    /// Whether the command can be done with a key that saves but does not read.
+    saves: bool,
 }
 
 impl Context {
@@ -89,6 +95,11 @@ impl Context {
         Place::find(self.global.repo.as_deref())
     }
 
+    /// How encrypted repositories are opened.
+    fn keys(&self) -> &Keys {
+        &self.keys
+    }
+
     fn options(&self) -> RepositoryOptions {
         let mut options = RepositoryOptions::default();
         if let Some(threads) = self.global.threads {
@@ -104,8 +115,15 @@ impl Context {
     /// Without copies in the cache folder a repository's own files are seen, wherever they are.
     fn open(&self, copies: bool) -> Result<Repository> {
         let place = self.place()?;
-        let open = place.open(copies).and_then(|backend| Ok(Repository::open(backend, self.options())?));
-        open.with_context(|| format!("cannot open the repository {place}"))
+        let open = place.open(copies).and_then(|backend| self.keys.open(backend, self.options()));
+        let repository = open.with_context(|| format!("cannot open the repository {place}"))?;
+        if repository.rights() == Some(Rights::PutOnly) && !self.saves {
+            bail!(Error::new(
+                ErrorKind::NeedsKey,
+                format!("this key can save but not read: the repository {place} needs another one for this")
+            ));
+        }
+        Ok(repository)
     }
 
     /// Asks before something is lost; without a terminal the answer must be given as --yes.
@@ -127,9 +145,12 @@ impl Context {
 
 /// Does what was typed.
 pub fn run(args: Args) -> Result<Outcome> {
-    let context = Context { global: args.global };
+    let keys = Keys::new(args.global.unlock.clone(), !args.global.json);
+    let saves = matches!(args.command, Command::Save(_) | Command::Area(_) | Command::Access(_) | Command::Base(BaseCommand::Add(_)));
+    let context = Context { global: args.global, keys, saves };
     match args.command {
         Command::Init(args) => init::run(&context, &args),
+        Command::Access(command) => access::run(&context, command),
         Command::Base(args) => base::run(&context, args),
         Command::Area(args) => area::run(&context, args),
         Command::Save(args) => save::run(&context, &args),

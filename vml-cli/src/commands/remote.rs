@@ -89,7 +89,7 @@ fn print_all(context: &Context) -> Result<Outcome> {
 
 fn show(context: &Context, name: Option<&str>) -> Result<Outcome> {
     let (name, entry) = list::find(name)?;
-    let opened = Opened::open(&entry, Limit::new(None), context.options())?;
+    let opened = Opened::open(&entry, Limit::new(None), context.options(), context.keys())?;
     let progress = context.progress();
     let refs = opened.with(&settings::author(), &progress, |remote| Ok(remote.refs()?));
     progress.finish();

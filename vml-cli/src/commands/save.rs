@@ -11,13 +11,12 @@ use anyhow::{Context as _, Result};
 use serde_json::json;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Instant;
 use vml_core::entry::{BaseRef, DiskPart, EntryId, EntryKind, Fact, MachinePart};
 use vml_core::machine::LiveDisk;
 use vml_core::refs::{RefKind, split_base};
 use vml_core::repository::{SaveDisk, SaveMemory, SaveRequest, SaveTree, Saved};
-use vml_core::{DiscardBackend, Error, Repository};
+use vml_core::{Error, Repository};
 use vml_hv::ssh::Traffic;
 
 /// What to save, from an area's description or a base's arguments.
@@ -105,7 +104,7 @@ pub fn store(context: &Context, mut what: What<'_>) -> Result<(EntryId, Outcome)
     let what = &what;
     let mut repository = context.repository()?;
     if what.dry_run {
-        repository = Repository::open(Arc::new(DiscardBackend::new(Arc::clone(repository.backend()))), context.options())?;
+        repository = repository.discarding();
     }
     let base = what.base.map(|name| find_base(&repository, name)).transpose()?;
     let tree = what.tree.map(|tree| Tree::open(context, what, tree)).transpose()?;

@@ -86,7 +86,7 @@ fn open(context: &Context, place: &Place) -> Result<Repository> {
     options.cache_len = CACHE_LEN;
     let progress = context.progress();
     let open = || -> Result<Repository> {
-        let repository = Repository::open(place.open(true)?, options)?;
+        let repository = context.keys().open(place.open(true)?, options)?;
         repository.store(&progress)?;
         Ok(repository)
     };

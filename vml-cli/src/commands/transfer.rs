@@ -27,7 +27,7 @@ pub fn push(context: &Context, args: &PushArgs) -> Result<Outcome> {
     let author = settings::author();
     let here = OpenRemote::new(&repository, &author, true, settings::now_ms()).telling(&progress);
     let entries = if wanted.is_empty() { heads(&here.refs()?) } else { local(&repository, &wanted)? };
-    let opened = Opened::open(&entry, Limit::new(args.line.limit), context.options())?;
+    let opened = Opened::open(&entry, Limit::new(args.line.limit), context.options(), context.keys())?;
     let crossing = Crossing { context, progress: &progress, name: &name, line: &args.line, word: "pushed", to: " to " };
     let look_for_secrets = |ids: &[EntryId], known: &[EntryId]| {
         if entry.own {
@@ -69,7 +69,7 @@ pub fn pull(context: &Context, args: &PullArgs) -> Result<Outcome> {
 fn pull_from(context: &Context, repository: &Repository, name: &str, entry: &Entry, wanted: &[String], line: &LineArgs) -> Result<Outcome> {
     let progress = context.progress();
     let here = OpenRemote::new(repository, &entry.url, entry.own, settings::now_ms()).telling(&progress);
-    let opened = Opened::open(entry, Limit::new(line.limit), context.options())?;
+    let opened = Opened::open(entry, Limit::new(line.limit), context.options(), context.keys())?;
     let crossing = Crossing { context, progress: &progress, name, line, word: "pulled", to: " from " };
     let carried_from = other::other(repository, &opened, &progress).with_context(|| format!("cannot pull from {name}"))?;
     let done = opened.with(&settings::author(), &progress, |there| {
@@ -93,15 +93,24 @@ pub fn clone(context: &Context, args: &CloneArgs) -> Result<Outcome> {
     if place.is_taken() {
         bail!(Error::new(ErrorKind::AlreadyExists, format!("there is something in {place} already: name another with --repo")));
     }
-    let opened = Opened::open(&entry, Limit::new(None), context.options())?;
+    let opened = Opened::open(&entry, Limit::new(None), context.options(), context.keys())?;
     let progress = context.progress();
     let info =
         opened.with(&settings::author(), &progress, |there| Ok(there.info()?)).with_context(|| format!("cannot clone {}", entry.url))?;
     let mut config = Config::new(settings::random_id()?, settings::now_ms());
     (config.chunker, config.frame_len) = (info.chunker, info.frame_len);
     (config.level, config.inline_max) = (info.level, info.inline_max);
+    if let (Opened::Service(_), true) = (&opened, info.ids != [0; 16]) {
+        bail!(Error::invalid(
+            "an encrypted repository is cloned from its directory or object storage, with a full key: a service does not give its keys away"
+        ));
+    }
     config.check().with_context(|| format!("{} is a repository of a kind that cannot be made here", entry.url))?;
-    let init = place.create().and_then(|backend| Ok(Repository::init(backend, config, context.options())?));
+    let init = place.create().and_then(|backend| match &opened {
+        // Its entries can only be read with its secrets.
+        Opened::Repository(source) if source.rights().is_some() => Ok(Repository::init_like(backend, config, context.options(), source)?),
+        _ => Ok(Repository::init(backend, config, context.options())?),
+    });
     let repository = init.with_context(|| format!("cannot make a repository in {place}"))?;
     context.say(format_args!("made a repository in {place}"))?;
     if !list::all()?.contains_key(list::DEFAULT) {

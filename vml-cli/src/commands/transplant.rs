@@ -32,7 +32,13 @@ pub fn other<'o>(here: &Repository, opened: &'o Opened, progress: &Progress) -> 
         return Ok((!cut_alike(here, there)?).then_some(there.as_ref()));
     }
     let there = opened.with("", progress, |there| Ok(there.info()?))?;
-    if !info(here)?.cuts_like(&there) {
+    let own = info(here)?;
+    if own.ids != there.ids {
+        let message = "an encrypted repository names what it holds by its own key, so the same bytes are other chunks at the other side; a service takes \
+                       and gives chunks as they are. Name its directory or object storage, which are opened here and carried over";
+        bail!(Error::new(ErrorKind::InvalidInput, message));
+    }
+    if !own.cuts_like(&there) {
         let message = "it cuts streams in another way than this repository, so the same bytes are other chunks there and nothing would be shared; a service takes \
                        and gives chunks as they are. Name its directory or object storage, which are opened here and carried over; or `vml clone` it, which makes a repository that cuts alike";
         bail!(Error::new(ErrorKind::InvalidInput, message));

@@ -14,6 +14,7 @@ mod ssh;
 use crate::net::Limit;
 use crate::places::Place;
 use crate::settings;
+use crate::unlock::Keys;
 use anyhow::{Context as _, Result, bail};
 use list::Entry;
 use service::ServiceRemote;
@@ -21,7 +22,7 @@ use ssh::{SshAddress, SshLine};
 use std::path::Path;
 use std::sync::Arc;
 use vml_core::remote::{OpenRemote, Remote};
-use vml_core::{Error, ErrorKind, LocalBackend, Monitor, Repository, RepositoryOptions};
+use vml_core::{Backend as _, Error, ErrorKind, LocalBackend, Monitor, Repository, RepositoryOptions};
 
 /// What kind of place an address is of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,20 +75,21 @@ pub enum Opened {
 
 impl Opened {
     /// Opens what is at an address.
-    pub fn open(entry: &Entry, limit: Limit, options: RepositoryOptions) -> Result<Self> {
+    pub fn open(entry: &Entry, limit: Limit, options: RepositoryOptions, keys: &Keys) -> Result<Self> {
         let url = &entry.url;
         match kind_of(url)? {
             Kind::Directory => {
-                let open = LocalBackend::open(Path::new(url)).and_then(|backend| Repository::open(Arc::new(backend), options));
-                let open = open.map_err(|error| match error.kind() {
+                let backend = LocalBackend::open(Path::new(url)).and_then(|backend| backend.len("config").map(|_| backend));
+                let backend = backend.map_err(|error| match error.kind() {
                     ErrorKind::NotFound => Error::not_found(format!("there is no repository in {url}")).because(error),
                     _ => error.context(format!("cannot open the repository {url}")),
-                });
+                })?;
+                let open = keys.open_other(Arc::new(backend), options).with_context(|| format!("cannot open the repository {url}"));
                 Ok(Self::Repository(Box::new(open?)))
             }
             Kind::Objects => {
                 let open = Place::find(Some(Path::new(url)))?.open(true)?;
-                let open = Repository::open(open, options).with_context(|| format!("cannot open the repository {url}"));
+                let open = keys.open_other(open, options).with_context(|| format!("cannot open the repository {url}"));
                 Ok(Self::Repository(Box::new(open?)))
             }
             Kind::Http => Ok(Self::Service(Box::new(ServiceRemote::new(Box::new(http::HttpLine::new(entry)?), limit)))),

@@ -7,6 +7,7 @@ mod damage;
 mod demo;
 mod disk_chains;
 mod disks;
+mod encrypted;
 mod fetch;
 mod forget;
 mod full_disk;

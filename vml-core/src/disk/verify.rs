@@ -7,7 +7,7 @@ use crate::monitor::{Monitor, Task};
 use crate::recipe::{GetChunk, Piece, Recipe, RecipeReader};
 use crossbeam_channel::bounded;
 use std::sync::{Mutex, PoisonError};
-use vml_chunk::{ChunkId, Error, Result};
+use vml_chunk::{Error, IdKey, Result};
 
 /// Bytes compared at a time.
 const BATCH_LEN: u64 = 4 << 20;
@@ -35,9 +35,9 @@ pub fn verify_disk(store: &dyn GetChunk, recipe: &Recipe, disk: &dyn Disk, threa
         for _ in 0..threads.max(1) {
             let (queue, fail) = (queue.clone(), &fail);
             scope.spawn(move || {
-                let mut buffer = Vec::new();
+                let (mut buffer, ids) = (Vec::new(), store.ids());
                 for batch in queue {
-                    if let Err(error) = compare(disk, &batch, &mut buffer) {
+                    if let Err(error) = compare(disk, &batch, &ids, &mut buffer) {
                         fail(error);
                         return;
                     }
@@ -70,7 +70,7 @@ pub fn verify_disk(store: &dyn GetChunk, recipe: &Recipe, disk: &dyn Disk, threa
     failure.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
 }
 
-fn compare(disk: &dyn Disk, batch: &Batch, buffer: &mut Vec<u8>) -> Result<()> {
+fn compare(disk: &dyn Disk, batch: &Batch, ids: &IdKey, buffer: &mut Vec<u8>) -> Result<()> {
     let mut at = batch.start;
     for run in batch.pieces.chunk_by(|a, b| is_data(a) && is_data(b)) {
         let len: u64 = run.iter().map(Piece::len).sum();
@@ -80,7 +80,7 @@ fn compare(disk: &dyn Disk, batch: &Batch, buffer: &mut Vec<u8>) -> Result<()> {
             let mut rest = buffer.as_slice();
             for piece in run {
                 let (bytes, behind) = rest.split_at(usize::try_from(piece.len()).expect("a chunk"));
-                if !matches!(piece, Piece::Data { id, .. } if ChunkId::of(bytes) == *id) {
+                if !matches!(piece, Piece::Data { id, .. } if ids.id(bytes) == *id) {
                     return Err(differs(at + (buffer.len() - rest.len()) as u64));
                 }
                 rest = behind;

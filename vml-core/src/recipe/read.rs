@@ -2,7 +2,7 @@
 
 use super::cursor::Cursor;
 use super::{Piece, Recipe};
-use vml_chunk::{Chunk, ChunkId, ChunkStore, Error, Result};
+use vml_chunk::{Chunk, ChunkId, ChunkStore, Error, IdKey, Result};
 
 /// Gets chunks: a store, or a test's map.
 pub trait GetChunk: Sync {
@@ -17,11 +17,20 @@ pub trait GetChunk: Sync {
         _ = id;
         false
     }
+
+    /// How its chunks are named.
+    fn ids(&self) -> IdKey {
+        IdKey::PLAIN
+    }
 }
 
 impl GetChunk for ChunkStore {
     fn get_chunk(&self, id: &ChunkId) -> Result<Chunk> {
         self.get(id)
+    }
+
+    fn ids(&self) -> IdKey {
+        Self::ids(self).clone()
     }
 }
 

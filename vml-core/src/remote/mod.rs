@@ -58,13 +58,15 @@ pub struct RemoteInfo {
     pub level: u8,
     /// Files of at most this many bytes stand in their node.
     pub inline_max: u32,
+    /// How it names chunks: [`IdKey::check`](vml_chunk::IdKey::check). Between repositories that name them differently nothing crosses as it is stored.
+    pub ids: [u8; 16],
 }
 
 impl RemoteInfo {
     /// Whether the same bytes are the same chunks in both, so that frames can cross as they are. Where they are not, entries are carried over by a
     /// [`transplant`](crate::transplant).
     pub fn cuts_like(&self, other: &Self) -> bool {
-        self.chunker == other.chunker
+        self.chunker == other.chunker && self.ids == other.ids
     }
 }
 

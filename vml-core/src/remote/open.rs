@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use vml_chunk::codec::{decode_record, encode_record};
 use vml_chunk::format::META_FRAME_LEN;
 use vml_chunk::frame::{FrameBuilder, FrameEncoder};
-use vml_chunk::{ChunkId, Error, ErrorKind, PackKind, Reliance, Result, StoreWriter};
+use vml_chunk::{ChunkId, ChunkerParams, Error, ErrorKind, PackKind, Reliance, Result, StoreWriter};
 
 /// Chunks of one call of `each`, so that the sink can begin before the walk is at its end.
 const NEEDS_LEN: usize = CHUNKS_MAX / 4;
@@ -156,12 +156,18 @@ fn collect_records<T>(items: &[T], read: &mut dyn FnMut(&T) -> Result<Vec<u8>>) 
 impl Remote for OpenRemote<'_> {
     fn info(&self) -> Result<RemoteInfo> {
         let config = self.repository.config();
+        let mut chunker = config.chunker.clone();
+        if let (ChunkerParams::FastCdc2020 { seed, .. }, true) = (&mut chunker, config.is_encrypted()) {
+            // Whoever shall know it has the keys.
+            *seed = 0;
+        }
         Ok(RemoteInfo {
             id: config.id,
-            chunker: config.chunker.clone(),
+            chunker,
             frame_len: config.frame_len,
             level: config.level,
             inline_max: config.inline_max,
+            ids: self.repository.ids().check(),
         })
     }
 
@@ -319,7 +325,7 @@ impl Remote for OpenRemote<'_> {
             PackKind::Data => config.frame_len as usize,
             PackKind::Meta => META_FRAME_LEN,
         };
-        let mut encoder = FrameEncoder::new(i32::from(config.level))?;
+        let mut encoder = FrameEncoder::keyed(i32::from(config.level), self.repository.ids().clone())?;
         let mut parcel = Parcel::new();
         let mut frame = FrameBuilder::default();
         let mut plain_len = 0;

@@ -171,6 +171,11 @@ impl TransferPlan {
 /// # Errors
 /// `NotFound` for an entry that the source does not have, else what either end says.
 pub fn plan_transfer(source: &dyn Remote, sink: &dyn Remote, request: &TransferRequest<'_>) -> Result<TransferPlan> {
+    let (of_source, of_sink) = both(|| source.info(), || sink.info())?;
+    if of_source.ids != of_sink.ids {
+        let why = "an encrypted repository names what it holds by its own key: entries cross as they are stored only to and from one that has the same keys";
+        return Err(Error::invalid(why));
+    }
     plan_transfer_to(source, &mut |ids| there(sink, ids), request)
 }
 

@@ -49,6 +49,7 @@ impl Repository {
     /// # Cost
     /// Reads the metadata of all entries, each listing once, and memory for half a byte a chunk.
     pub fn collect(&self, options: CollectOptions, monitor: &dyn Monitor) -> Result<Collected> {
+        self.refuse_put_only("a collection must know what every entry needs")?;
         let store = self.store(monitor)?;
         let mut collected = Collected::default();
         // What is kept is listed before the index is looked at: all of it is in what is found there.

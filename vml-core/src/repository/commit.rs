@@ -156,6 +156,8 @@ impl Repository {
         let mapped = match self.backend.map(key) {
             Ok(mapped) => mapped,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            // One that does not even open, in an encrypted repository.
+            Err(error) if error.kind() == ErrorKind::Corrupt => return Ok(Some((Vec::new(), None))),
             Err(error) => return Err(error),
         };
         let bytes = mapped.as_ref();

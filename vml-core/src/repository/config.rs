@@ -63,8 +63,9 @@ impl Config {
     /// `UnsupportedFormat` naming a feature, `InvalidInput` naming a setting.
     pub fn check(&self) -> Result<()> {
         let Features { read, write, delete, check } = &self.features;
-        // This version knows no feature yet, so each operation's list must be empty.
-        for (operation, features) in [("read", read), ("write", write), ("delete from", delete), ("check", check)] {
+        let read = if read.first().is_some_and(|feature| feature == super::FEATURE_SEALED) { &read[1..] } else { read };
+        // This version knows no other feature, so each operation's list must be empty.
+        for (operation, features) in [("read", read), ("write", &write[..]), ("delete from", delete), ("check", check)] {
             if let Some(feature) = features.first() {
                 return Err(Error::new(
                     ErrorKind::UnsupportedFormat,
@@ -89,5 +90,10 @@ impl Config {
             )));
         }
         Ok(())
+    }
+
+    /// Whether everything beside it is sealed.
+    pub fn is_encrypted(&self) -> bool {
+        self.features.read.iter().any(|feature| feature == super::FEATURE_SEALED)
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! config                     what it is: format, features, chunker, frames       written once
+//! keys/slots                 who can open it, if it is encrypted                  compare-and-swap
 //! policy                     what it demands of entries from elsewhere           compare-and-swap
 //! data/ meta/                packs                                               immutable
 //! index/                     segments, a cache over the packs                    rebuilt from them
@@ -18,6 +19,7 @@ mod check;
 mod collect;
 mod commit;
 mod config;
+mod encrypt;
 mod forget;
 mod forgotten;
 mod policy;
@@ -32,6 +34,7 @@ pub use collect::{CollectOptions, Collected};
 pub use commit::{INTENT_RECORD, SAVING_DIR};
 pub(crate) use config::INLINE_LIMIT;
 pub use config::{CONFIG_RECORD, Config, Features};
+pub use encrypt::{FEATURE_SEALED, keys_of};
 pub use forget::{Calendar, Candidate, Decision, ForgetOptions, Forgetting, KeepPolicy, LocalTime, Reason, Row, Within, decide};
 pub use forgotten::{FORGOTTEN_DIR, FORGOTTEN_RECORD};
 pub use policy::{POLICY_RECORD, Policy};
@@ -47,7 +50,7 @@ use crate::refs::{ENTRIES_DIR, Refs};
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, OnceLock};
 use vml_chunk::codec::{decode_record, encode_record};
-use vml_chunk::{Backend, ChunkStore, Error, ErrorKind, OpenReport, PutOutcome, Result, StoreOptions};
+use vml_chunk::{Backend, ChunkStore, Error, ErrorKind, IdKey, OpenReport, PutOutcome, Result, SealedBackend, StoreOptions};
 
 /// The author of notes that say where an entry came from.
 pub const RECEIVED_AUTHOR: &str = "vml receive";
@@ -88,6 +91,10 @@ pub struct Repository {
     backend: Arc<dyn Backend>,
     config: Config,
     options: RepositoryOptions,
+    /// How chunks are named.
+    ids: IdKey,
+    /// The backend, or what is below a dry run, if it is encrypted.
+    sealed: Option<Arc<SealedBackend>>,
     store: OnceLock<(ChunkStore, OpenReport)>,
 }
 
@@ -98,25 +105,22 @@ impl Repository {
     /// `AlreadyExists` when there is one, `InvalidInput` when the configuration is not usable.
     pub fn init(backend: Arc<dyn Backend>, config: Config, options: RepositoryOptions) -> Result<Self> {
         config.check()?;
+        if config.is_encrypted() {
+            return Err(Error::invalid("an encrypted repository is made with a key"));
+        }
         match backend.put(CONFIG_KEY, &encode_record(CONFIG_RECORD, &config))? {
-            PutOutcome::Stored => Ok(Self { backend, config, options, store: OnceLock::new() }),
-            PutOutcome::AlreadyThere => Err(Error::new(ErrorKind::AlreadyExists, "there is a repository here already")),
+            PutOutcome::Stored => Ok(Self { backend, config, options, ids: IdKey::PLAIN, sealed: None, store: OnceLock::new() }),
+            PutOutcome::AlreadyThere => Err(encrypt::there_is_one()),
         }
     }
 
-    /// Opens a repository.
+    /// Opens a repository that is not encrypted.
     ///
     /// # Errors
     /// `NotFound` when there is none, `UnsupportedFormat` when it is of a newer format or needs a feature that this
-    /// program does not know, `Corrupt` when its configuration is damaged.
+    /// program does not know, `Corrupt` when its configuration is damaged, `NeedsKey` when it is encrypted: see [`open_with`](Self::open_with).
     pub fn open(backend: Arc<dyn Backend>, options: RepositoryOptions) -> Result<Self> {
-        let bytes = match backend.read(CONFIG_KEY, RECORD_MAX_LEN) {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Err(Error::not_found("there is no repository here").because(error)),
-            other => other?,
-        };
-        let config: Config = decode_record(CONFIG_RECORD, &bytes)?;
-        config.check()?;
-        Ok(Self { backend, config, options, store: OnceLock::new() })
+        Self::open_with(backend, options, None)
     }
 
     /// How it stores.
@@ -151,6 +155,7 @@ impl Repository {
                 threads: self.options.threads,
                 cache_len: self.options.cache_len,
                 parity_percent: self.parity_percent(monitor),
+                ids: self.ids.clone(),
             };
             let (store, report) = ChunkStore::open(Arc::clone(&self.backend), options)?;
             tell(&report, monitor);
@@ -226,7 +231,8 @@ impl Repository {
     /// What the backend says.
     pub fn add_note(&self, note: &Note) -> Result<()> {
         let bytes = encode_record(NOTE_RECORD, note);
-        let name = blake3::hash(&bytes).to_hex();
+        // A short note could be guessed by its digest.
+        let name = self.ids.id(&bytes);
         self.backend.put(&format!("{NOTES_DIR}/{}-{name}", note.entry), &bytes).map(|_| ())
     }
 

@@ -11,6 +11,7 @@ use crate::tree::{CaptureOptions, Captured, Exclude, ListedOptions, Timestamp, T
 use std::collections::BTreeSet;
 use std::ops::Range;
 use std::path::Path;
+use vml_chunk::seal::Rights;
 use vml_chunk::{Error, ErrorKind, Result, StoreWriter, WriteStats};
 
 /// Times that a save begins anew when collections take away what it relied on.
@@ -169,14 +170,19 @@ impl Repository {
                 None
             }
             Ok(entry) => Some((id, entry)),
+            Err(error) if error.kind() == ErrorKind::NeedsKey => None,
             Err(error) => {
                 monitor.notice(&format!("{consequence}: {error}"));
                 None
             }
         };
+        if self.rights() == Some(Rights::PutOnly) && latest.is_some() {
+            monitor.notice("this key can save but not read: everything is read again, and what is stored already is not stored twice");
+        }
         let parent = latest.and_then(|id| read(id, "the latest entry cannot be read, so every file is"));
         let mut kept = Vec::new();
         if ref_kind == RefKind::Base && latest.is_some() {
+            self.refuse_put_only(&format!("the base {ref_name} must be read to be given other parts"))?;
             let Some((_, base)) = &parent else { return Err(Error::corrupt(format!("the base {ref_name} cannot be read"))) };
             kept = parts_to_keep(base, request, &ref_name)?;
         }

@@ -53,6 +53,7 @@ pub struct Received {
 /// `NotFound` naming a base or an entry that must be here first, `PermissionDenied` when `options` ask for a signature that it has not, `Corrupt`
 /// for a file that was damaged or made badly, `Locked` when somebody else moved a ref meanwhile.
 pub fn receive(repository: &Repository, reader: &mut dyn Read, options: &ReceiveOptions<'_>, monitor: &dyn Monitor) -> Result<Received> {
+    repository.refuse_encrypted("cannot take in a plain share file: what it holds is named by its own key")?;
     let mut sections = SectionReader::new(reader)?;
     let (preface, mut section) = read_preface_from(&mut sections)?;
     let policy = ReceiveOptions { require_signed: options.require_signed || repository.policy()?.require_signed, ..*options };

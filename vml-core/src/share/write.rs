@@ -123,6 +123,7 @@ fn sort(entries: &mut [(EntryId, Entry)]) {
 /// # Cost
 /// Reads the listings and recipes of bases and entries once, and of their content what goes into the file.
 pub fn share(repository: &Repository, request: &ShareRequest<'_>, out: &mut dyn Write, monitor: &dyn Monitor) -> Result<Shared> {
+    repository.refuse_encrypted("cannot write a plain share file: what it holds is named by its own key")?;
     let selection = select(repository, request)?;
     let store = repository.store(monitor)?;
     let lineage = selection.entries.last().map(|(_, entry)| lineage(repository, entry)).unwrap_or_default();

@@ -14,7 +14,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use vml_chunk::{Chunk, ChunkId, Error, ErrorKind, Result};
+use vml_chunk::{Chunk, Error, ErrorKind, Result};
 
 /// Numbers the names of files that will be renamed over others.
 static NEXT_TEMPORARY: AtomicU64 = AtomicU64::new(0);
@@ -330,10 +330,10 @@ fn open_equal(session: &Session<'_>, directory: &OutDirectory, node: &Node, cont
     match content {
         Content::Inline(bytes) => same(0, bytes.len(), &|read| read == bytes).then_some(()),
         Content::Recipe(recipe) => {
-            let mut offset = 0;
+            let (mut offset, ids) = (0, session.store.ids());
             for piece in RecipeReader::new(session.store, recipe) {
                 match piece.ok()? {
-                    Piece::Data { id, len } if same(offset, len as usize, &|read| ChunkId::of(read) == id) => offset += u64::from(len),
+                    Piece::Data { id, len } if same(offset, len as usize, &|read| ids.id(read) == id) => offset += u64::from(len),
                     _ => return None,
                 }
             }

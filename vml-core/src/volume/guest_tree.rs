@@ -10,7 +10,7 @@ use crate::recipe::{GetChunk, Piece, Recipe, RecipeWriter, Root};
 use crate::tree::{Block, Content, DEPTH_MAX, Node, NodeKind, join_path};
 use std::collections::HashMap;
 use std::sync::{Mutex, OnceLock, PoisonError};
-use vml_chunk::{Chunk, ChunkId, ChunkRef, Error, ErrorKind, Result};
+use vml_chunk::{Chunk, ChunkId, ChunkRef, Error, ErrorKind, IdKey, Result};
 
 /// The root directory's inode, in every ext file system.
 const ROOT_INODE: u32 = 2;
@@ -267,6 +267,10 @@ impl GetChunk for GuestTree<'_> {
     fn is_made(&self, id: &ChunkId) -> bool {
         self.known(id).is_some()
     }
+
+    fn ids(&self) -> IdKey {
+        self.store.ids()
+    }
 }
 
 /// The chunks of two trees that are compared, each of a disk or of the store itself.
@@ -284,5 +288,9 @@ impl GetChunk for TreePair<'_> {
 
     fn is_made(&self, id: &ChunkId) -> bool {
         self.new.is_made(id) || self.old.is_made(id)
+    }
+
+    fn ids(&self) -> IdKey {
+        self.new.ids()
     }
 }

@@ -4,12 +4,14 @@ use crate::ledger::{Fact, Ledger};
 use crate::world::{OPTIONS, ROOT, collect, config, digest, forget, note, open, save, set_ref, world};
 use std::collections::HashMap;
 use std::sync::Arc;
+use vml_chunk::seal::Rights;
 use vml_chunk::{ChunkId, LocalBackend};
 use vml_core::monitor::NoMonitor;
 use vml_core::refs::RefKind;
 use vml_core::repository::{CheckOptions, Policy, RepairOptions};
 use vml_core::{Backend, EntryId, Error, Repository, Result};
 use vml_testkit::crash::{Disk, Handle, Image};
+use vml_testkit::sealed::{PASSPHRASE, cheap_key};
 
 type Files = Arc<dyn Backend>;
 
@@ -22,7 +24,7 @@ pub struct Scenario {
     pub run: fn(&Files, &Ledger) -> Result<()>,
 }
 
-pub const ALL: [Scenario; 18] = [
+pub const ALL: [Scenario; 20] = [
     Scenario { name: "init", before: |_, _| Ok(()), run: init },
     Scenario { name: "first save", before: init, run: |files, ledger| save_small(files, ledger, 0, Some("first")) },
     Scenario { name: "save of a changed tree", before: one_entry, run: |files, ledger| save_small(files, ledger, 1, None) },
@@ -45,6 +47,8 @@ pub const ALL: [Scenario; 18] = [
     Scenario { name: "check that finds damage", before: flawed, run: |files, _| check(files) },
     Scenario { name: "repair", before: flawed, run: |files, _| repair(files) },
     Scenario { name: "repair that makes parity", before: one_entry, run: |files, _| parity(files) },
+    Scenario { name: "encrypted save", before: sealed_entry, run: |files, ledger| save_small(files, ledger, 1, Some("sealed")) },
+    Scenario { name: "a key is taken away", before: sealed_entry, run: take_key_away },
 ];
 
 pub fn named(name: &str) -> &'static Scenario {
@@ -64,6 +68,20 @@ fn save_small(files: &Files, ledger: &Ledger, tree: usize, tag: Option<&str>) ->
 fn one_entry(files: &Files, ledger: &Ledger) -> Result<()> {
     init(files, ledger)?;
     save_small(files, ledger, 0, None)
+}
+
+/// In an encrypted repository with two keys.
+fn sealed_entry(files: &Files, ledger: &Ledger) -> Result<()> {
+    let key = |passphrase, label| cheap_key(passphrase, label, Rights::Full);
+    let repository = Repository::init_encrypted(Arc::clone(files), config(), OPTIONS, &key(PASSPHRASE, "first"))?;
+    repository.access()?.add_key(&key("another", "second"))?;
+    ledger.note(Fact::Made);
+    save_small(files, ledger, 0, None)
+}
+
+fn take_key_away(files: &Files, ledger: &Ledger) -> Result<()> {
+    open(files)?.access()?.remove_key("second")?;
+    save_small(files, ledger, 1, None)
 }
 
 fn two_entries(files: &Files, ledger: &Ledger) -> Result<()> {

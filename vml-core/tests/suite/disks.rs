@@ -81,7 +81,7 @@ impl DiskTarget for Image {
 }
 
 fn store() -> ChunkStore {
-    let options = StoreOptions { threads: 2, cache_len: 1 << 20, frame_len: 64 << 10, level: 1, parity_percent: None };
+    let options = StoreOptions { threads: 2, cache_len: 1 << 20, frame_len: 64 << 10, level: 1, ..StoreOptions::default() };
     ChunkStore::open(std::sync::Arc::new(MemoryBackend::new()), options).unwrap().0
 }
 

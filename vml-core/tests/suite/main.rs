@@ -8,6 +8,7 @@ mod counting;
 mod damage;
 mod differing;
 mod disks;
+mod encrypted;
 mod existing;
 mod ext4;
 mod ext4_journal;

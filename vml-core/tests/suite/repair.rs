@@ -170,8 +170,11 @@ fn apply(files: &dyn Backend, key: &str, damage: Damage) {
 }
 
 fn repair_with(repository: &Repository, sources: &[&dyn RepairSource]) -> Result<(RepairPlan, Repaired)> {
-    let plan = repository.plan_repair(DATA, &NoMonitor)?;
-    let repaired = repository.repair(&plan, sources, 20, &NoMonitor)?;
+    let monitor = CollectMonitor::default();
+    let plan = repository.plan_repair(DATA, &monitor)?;
+    let repaired = repository.repair(&plan, sources, 20, &monitor)?;
+    // Shown where a test fails.
+    println!("{plan:?}\n{repaired:?}\n{:?}", monitor.problems());
     Ok((plan, repaired))
 }
 
@@ -547,4 +550,18 @@ fn refs_go_to_the_newest_entry_that_can_be_read() {
     assert!(open(&files).entry_ids().unwrap().contains(&newer.id));
     assert_eq!(repaired.problems_count, 1);
     assert!(try_save(&open(&files), "first", &sample.trees[0], &NoMonitor).is_ok(), "and one can save on");
+}
+
+#[test]
+fn a_damaged_pack_whose_bytes_were_put_back_is_not_known_as_damaged_any_more() {
+    let sample = sample(false);
+    let files = copy_of(sample.files.as_ref());
+    let key = sample.keys.iter().find(|(kind, _)| *kind == "data pack").map(|(_, key)| key.clone()).unwrap();
+    apply(files.as_ref(), &key, Damage::Flip(read(files.as_ref(), &key).len() / 3 * 8));
+    assert_ne!(problems_of_check(&open(&files), true), [""; 0]);
+    overwrite(files.as_ref(), &key, &read(sample.files.as_ref(), &key));
+    let (plan, repaired) = repair_with(&open(&files), &[]).unwrap();
+    assert_eq!((plan.sound_again.len(), plan.packs.len(), repaired.problems_count), (1, 0, 0));
+    assert!(files.len("damage").is_err());
+    assert_eq!(problems_of_check(&open(&files), true), [""; 0]);
 }

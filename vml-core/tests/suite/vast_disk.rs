@@ -68,7 +68,7 @@ impl GetChunk for Counted<'_> {
 
 #[test]
 fn a_terabyte_costs_what_is_on_it() {
-    let options = StoreOptions { threads: 2, cache_len: 1 << 20, frame_len: 64 << 10, level: 1, parity_percent: None };
+    let options = StoreOptions { threads: 2, cache_len: 1 << 20, frame_len: 64 << 10, level: 1, ..StoreOptions::default() };
     let store = ChunkStore::open(Arc::new(MemoryBackend::new()), options).unwrap().0;
     let chunker = ChunkerParams::default().build().unwrap();
     let disk = Vast { noise: incompressible(8, 1 << 20), read: AtomicU64::new(0), asked: AtomicU64::new(0) };

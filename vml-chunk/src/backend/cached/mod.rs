@@ -1,7 +1,7 @@
 //! A local copy of what never changes, in front of a backend that is far away.
 //!
 //! ```text
-//! index/ meta/ entries/ notes/   kept whole in a folder: their names are digests of their bytes, so each copy can be checked
+//! index/ meta/ entries/ notes/   kept whole in a folder: their names are digests of their bytes, or of what is sealed in them: each copy can be checked
 //! data/                          read by ranges; a read that continues another fetches ahead
 //! everything else                asked for each time: refs, intents, leases, the quarantine, and which files there are
 //! ```
@@ -12,6 +12,7 @@
 mod ahead;
 mod folder;
 
+use super::names::{NameCheck, matches_name};
 use super::{Backend, Listed, Mapped, PutOutcome, Staged, check_key};
 use crate::error::{Error, ErrorKind, Result};
 use ahead::Ahead;
@@ -89,7 +90,7 @@ impl State {
     /// Keeps bytes if they are what the name says; tells whether they are.
     fn keep(&self, key: &str, bytes: &[u8]) -> bool {
         let Some(digest) = digest_of(key) else { return false };
-        if blake3::hash(bytes).to_hex().as_str() != digest {
+        if !matches_name(bytes, digest) {
             self.known().bypassed.insert(key.to_owned());
             return false;
         }
@@ -200,7 +201,7 @@ impl CachedBackend {
     /// Copies a long file, a few pieces at a time.
     fn fetch_in_pieces(&self, key: &str, digest: &str, len: u64) -> Result<()> {
         let Some(mut file) = self.state.folder.begin() else { return Ok(()) };
-        let mut hasher = blake3::Hasher::new();
+        let mut check = NameCheck::default();
         let starts: Vec<u64> = (0..len).step_by(usize::try_from(PIECE).unwrap_or(usize::MAX)).collect();
         for group in starts.chunks(PIECES_AT_ONCE) {
             let get = |start: u64| {
@@ -214,11 +215,11 @@ impl CachedBackend {
             });
             for piece in pieces {
                 let piece = piece?;
-                hasher.update(&piece);
+                check.update(&piece);
                 file.append(&piece);
             }
         }
-        if hasher.finalize().to_hex().as_str() == digest {
+        if check.matches(digest) {
             file.name(key);
         } else {
             self.state.known().bypassed.insert(key.to_owned());

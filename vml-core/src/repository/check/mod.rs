@@ -88,6 +88,7 @@ impl Repository {
     /// # Errors
     /// As [`check`](Self::check).
     pub fn check_with(&self, options: CheckOptions, log: &dyn CheckLog, monitor: &dyn Monitor) -> Result<Checked> {
+        self.refuse_put_only("a check reads everything")?;
         let counter = Counter { monitor, problems: AtomicU64::new(0) };
         // Entries are listed before the index is opened: what they name was durable before they were.
         let mut ids = self.entry_ids()?;

@@ -148,6 +148,7 @@ impl Repository {
     }
 
     fn know(&self, monitor: &dyn Monitor) -> Result<Known> {
+        self.refuse_put_only("what may be forgotten must be read")?;
         let mut known = Known {
             entries: HashMap::new(),
             bases: HashSet::new(),

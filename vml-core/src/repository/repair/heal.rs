@@ -111,7 +111,7 @@ fn fetch_from(
         let mut chunks = writer.chunks(kind)?;
         result = source.chunks(kind, asked, &mut |bytes| {
             // Whatever it says: a chunk is what its bytes are.
-            if ids.contains(&ChunkId::of(bytes)) {
+            if ids.contains(&store.ids().id(bytes)) {
                 let put = chunks.put(bytes)?;
                 if came.insert(put.id) {
                     healed.chunks_count += 1;

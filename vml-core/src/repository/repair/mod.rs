@@ -88,6 +88,8 @@ pub struct PackPlan {
 pub struct RepairPlan {
     /// Packs that are taken away after what is sound in them was copied.
     pub packs: Vec<PackPlan>,
+    /// Packs that are known to be damaged and are not any more: somebody put the right bytes back.
+    pub sound_again: Vec<(PackKind, PackId)>,
     /// Packs that cannot be read now, or were written by a newer program, with the reason: they stay.
     pub unreadable: Vec<(String, String)>,
     /// Packs that the index names and that are missing.
@@ -109,7 +111,8 @@ pub struct RepairPlan {
 impl RepairPlan {
     /// Whether nothing was found that a repair would change; what entries lack is found by the repair itself.
     pub fn is_empty(&self) -> bool {
-        self.packs.is_empty() && self.missing_packs.is_empty() && self.records.is_empty() && self.without_parity_count == 0
+        let packs = self.packs.is_empty() && self.missing_packs.is_empty() && self.sound_again.is_empty();
+        packs && self.records.is_empty() && self.without_parity_count == 0
     }
 
     /// Whether something is taken away: packs of which not all is saved, or records that cannot be mended.
@@ -151,6 +154,7 @@ impl Repository {
     /// # Errors
     /// When the repository cannot be read at all.
     pub fn plan_repair(&self, options: RepairOptions, monitor: &dyn Monitor) -> Result<RepairPlan> {
+        self.refuse_put_only("a repair reads everything")?;
         let store = self.store(monitor)?;
         let report = store.reload(true)?;
         super::tell(&report_of(&report), monitor);
@@ -166,13 +170,17 @@ impl Repository {
         plan.read_bytes = packs.iter().map(|(_, _, len)| len).sum();
         monitor.expect(Task::CheckData, plan.read_bytes);
         let there = store.pack_files()?;
+        let mut unsound = std::collections::HashSet::new();
         for found in store.examine(&packs, &|report| monitor.advance(Task::CheckData, 1, report.len))? {
+            unsound.insert((found.kind, found.id));
             match &found.verdict {
                 Verdict::Mendable(_, error) | Verdict::Damaged(error) => plan.packs.push(pack_plan(&found, describe(error))),
                 Verdict::Unreadable(error) | Verdict::Newer(error) => plan.unreadable.push((found.key(), describe(error))),
                 Verdict::Missing | Verdict::Sound => {}
             }
         }
+        let sound = packs.iter().map(|(kind, id, _)| (*kind, *id)).filter(|pack| !unsound.contains(pack));
+        plan.sound_again = sound.filter(|(kind, id)| damage.packs.contains(*kind, id)).collect();
         let is_there = |kind: PackKind, id: &PackId| there.iter().any(|(other, name, _)| (*other, name) == (kind, id));
         let missing = report.missing_packs.iter().filter(|pack| !is_there(pack.kind, &pack.id));
         plan.missing_packs = missing.map(|pack| pack.kind.key(&pack.id)).collect();
@@ -192,6 +200,7 @@ impl Repository {
         let store = self.store(monitor)?;
         let mut repaired = Repaired::default();
         let mut stay = plan.unreadable.clone();
+        store.note_damage(&|damage| plan.sound_again.iter().for_each(|(kind, id)| damage.packs.remove(*kind, id)))?;
         // The list of what goes must be understood before anything can go.
         self.fix_records(&plan.records, sources, &mut repaired, monitor)?;
         let packs: Vec<(PackKind, PackId)> = plan.packs.iter().map(|pack| (pack.kind, pack.id)).collect();
