@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use vml_core::refs::check_name;
+use vml_core::share::seal::{Identity, Recipient};
 use vml_core::share::sign::NAMESPACE;
 use vml_core::share::{PublicKey, SecretKey, Signer};
 use vml_core::{Error, ErrorKind, IoResultExt as _};
@@ -154,16 +155,71 @@ pub fn signer(named: Option<&str>) -> Result<Option<Box<dyn Signer>>> {
     open(&path).with_context(|| format!("cannot sign with {}", path.display())).map(Some)
 }
 
+/// The key to seal a file to: as it is written, in a file, or by the name that it has here.
+pub fn recipient(named: &str) -> Result<Recipient> {
+    let parse = || -> Result<Recipient> {
+        if named.starts_with("age1") || named.starts_with("ssh-") {
+            return Ok(Recipient::parse(named)?);
+        }
+        if let Some(known) = list()?.into_iter().find(|known| known.name == named) {
+            return Ok(Recipient::parse(&known.key.to_openssh(&known.comment))?);
+        }
+        if !Path::new(named).is_file() {
+            bail!(Error::not_found("it is no key, no name of `vml key list` and no file"));
+        }
+        Ok(Recipient::parse(&read_text(Path::new(named))?)?)
+    };
+    parse().with_context(|| format!("cannot seal to {named:?}"))
+}
+
+/// The keys that may open what is sealed: those in `files`, else all of this user's own.
+pub fn identities(files: &[PathBuf]) -> Result<Vec<Identity>> {
+    let folder = folder()?;
+    let own: Vec<PathBuf> = if files.is_empty() {
+        list_in(&folder, true)?.iter().map(|key| folder.join(&key.name)).filter(|path| path.is_file()).collect()
+    } else {
+        files.to_vec()
+    };
+    if own.is_empty() {
+        let message = "there is no key here that could open it: name the file of one with --identity";
+        bail!(Error::new(ErrorKind::PermissionDenied, message));
+    }
+    let mut keys = Vec::new();
+    let mut failure = None;
+    for path in own {
+        let read = || -> Result<Vec<Identity>> {
+            check_private(&path)?;
+            Ok(Identity::parse(&read_text(&path)?)?)
+        };
+        match read().with_context(|| format!("cannot open anything with {}", path.display())) {
+            Ok(read) => keys.extend(read),
+            // Another one may do.
+            Err(error) if files.is_empty() => failure = failure.or(Some(error)),
+            Err(error) => return Err(error),
+        }
+    }
+    match failure {
+        Some(error) if keys.is_empty() => Err(error),
+        _ => Ok(keys),
+    }
+}
+
+/// A private key is its owner's alone.
+fn check_private(path: &Path) -> Result<()> {
+    let mode = fs::metadata(path).at(|| "cannot look at it".to_owned())?.permissions().mode();
+    if mode & 0o077 != 0 {
+        bail!(Error::new(ErrorKind::PermissionDenied, "others can read this private key: `chmod 600` it"));
+    }
+    Ok(())
+}
+
 fn open(path: &Path) -> Result<Box<dyn Signer>> {
     let text = read_text(path)?;
     if let Ok((key, _)) = PublicKey::from_openssh(&text) {
         // The private half may be with an agent.
         return Ok(Box::new(SshKeygen { path: path.to_path_buf(), key }));
     }
-    let mode = fs::metadata(path).at(|| "cannot look at it".to_owned())?.permissions().mode();
-    if mode & 0o077 != 0 {
-        bail!(Error::new(ErrorKind::PermissionDenied, "others can read this private key: `chmod 600` it"));
-    }
+    check_private(path)?;
     if let Some(key) = SecretKey::from_openssh(&text)? {
         return Ok(Box::new(key));
     }

@@ -74,6 +74,8 @@ impl Monitor for Progress {
                 Task::Share => "chunks",
                 Task::Scan => "files looked at",
                 Task::Transfer => "frames",
+                Task::Transplant => "files carried over",
+                Task::Verify => "files compared",
                 Task::Fetch => "fetched",
                 _ => "members checked",
             };

@@ -4,6 +4,7 @@
 //! from directories and restored to them with everything a Linux guest has.
 //!
 //! ```text
+//! transplant   into a repository that cuts otherwise
 //! remote       push, pull, clone                   catalogue   bases that can be had from the network
 //! share        entries in one file, signed
 //! repository   save, resolve, check, notes         entry   what one state says      refs   areas, tags, bases
@@ -24,6 +25,7 @@ pub mod refs;
 pub mod remote;
 pub mod repository;
 pub mod share;
+pub mod transplant;
 pub mod tree;
 pub mod tune;
 pub mod volume;

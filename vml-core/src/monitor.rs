@@ -27,6 +27,10 @@ pub enum Task {
     Transfer,
     /// Getting a file from elsewhere.
     Fetch,
+    /// Carrying entries into a repository that cuts streams otherwise; members are its files, bytes are those that were read.
+    Transplant,
+    /// Reading what was carried at both ends, to see that it is equal.
+    Verify,
 }
 
 /// Something that concerns one item; the run goes on, and its result is "done with problems".

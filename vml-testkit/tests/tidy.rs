@@ -20,6 +20,7 @@ const LAYERS: [(&str, &[&[&str]]); 4] = [
     (
         "vml-core",
         &[
+            &["transplant"],
             &["remote", "tune", "catalogue"],
             &["share"],
             &["repository"],

@@ -8,15 +8,19 @@
 mod chunk;
 mod core;
 mod disk;
+mod remote;
 pub mod seal;
 pub mod seeds;
 mod share;
+mod store;
 mod wire;
 
 pub use self::chunk::{frame, index_segment, pack_footer, parity_file, salvage};
 pub use self::core::{config_record, entry_record, listing_block, recipe_node};
 pub use self::disk::{qcow2_header, vmdk, volume};
+pub use self::remote::remote_wire;
 pub use self::share::{catalogue, share_file};
+pub use self::store::store_sequence;
 pub use self::wire::{nbd_server, ssh_listing, tar_stream};
 
 /// A check, by the name of its fuzz target.
@@ -48,4 +52,6 @@ pub const TARGETS: [Target; 17] = [
     Target { name: "ssh_listing", check: ssh_listing, seeds: seeds::ssh_listing },
     Target { name: "share_file", check: share_file, seeds: seeds::share_file },
     Target { name: "catalogue", check: catalogue, seeds: seeds::catalogue },
+    Target { name: "remote_wire", check: remote_wire, seeds: remote::remote_wire_seeds },
+    Target { name: "store_sequence", check: store_sequence, seeds: store::store_sequence_seeds },
 ];

@@ -421,7 +421,16 @@ pub fn share_file() -> Vec<Seed> {
     let (whole, whole_bytes) = entry(state_kind(), None, vec![Part::Tree(Box::new(tree)), Part::Disk(Box::new(disk))]).encode();
     let (thin, thin_bytes) = entry(state_kind(), Some(base_ref), Vec::new()).encode();
     let head = |entry: EntryId, needs: Vec<Need>| {
-        let head = Head { entries: vec![entry], needs, lineage: Vec::new(), author: "me".to_owned(), time_ms: 0, signer: None };
+        let head = Head {
+            entries: vec![entry],
+            needs,
+            lineage: Vec::new(),
+            author: "me".to_owned(),
+            time_ms: 0,
+            signer: None,
+            chunker: ChunkerParams::default(),
+            inline_max: 512,
+        };
         encode_record(SHARE_HEAD_RECORD, &head)
     };
     let need = Need { kind: base_kind(), entry: base, time_ms: 0 };

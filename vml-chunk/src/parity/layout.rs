@@ -133,7 +133,7 @@ impl ParityLayout {
             && bytes[20..24] == [0; 4]
             && (1..=PARITY_PERCENT_MAX).contains(&layout.percent)
             && (64..=SHARD_LEN_MAX).contains(&layout.shard_len)
-            && layout.shard_len % 64 == 0
+            && layout.shard_len.is_multiple_of(64)
             && (1..=STRIPE_SHARDS_MAX).contains(&layout.stripe_shards)
             && layout.pack_len <= PACK_MAX_LEN;
         // Only now, with everything within its limits, can lengths be added up.

@@ -1,5 +1,6 @@
 //! Arguments of what works with entries: from `save` to `check`, and the rest.
 
+use super::OpeningArgs;
 use clap::Args as ClapArgs;
 use clap_complete::Shell;
 use std::ffi::OsString;
@@ -55,6 +56,8 @@ Examples:
 pub struct EntryArgs {
     /// The entry
     pub entry: String,
+    #[command(flatten)]
+    pub opening: OpeningArgs,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -126,6 +129,8 @@ pub struct LsArgs {
     pub recursive: bool,
     #[command(flatten)]
     pub inside: InsideArgs,
+    #[command(flatten)]
+    pub opening: OpeningArgs,
 }
 
 /// Where in an entry to look: without these its tree, or the disk of one that has no tree.
@@ -149,6 +154,8 @@ pub struct PathArgs {
     pub target: OsString,
     #[command(flatten)]
     pub inside: InsideArgs,
+    #[command(flatten)]
+    pub opening: OpeningArgs,
 }
 
 #[derive(Debug, Default, ClapArgs)]

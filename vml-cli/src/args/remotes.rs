@@ -80,6 +80,9 @@ pub struct LineArgs {
     /// Tell which entries would be brought over and do nothing
     #[arg(long, short = 'n')]
     pub dry_run: bool,
+    /// Where the other repository cuts streams otherwise: read every entry again on both sides and compare
+    #[arg(long)]
+    pub verify: bool,
 }
 
 #[derive(Debug, ClapArgs)]

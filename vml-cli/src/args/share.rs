@@ -12,7 +12,8 @@ Examples:
   vml share analysis@latest
   vml share analysis@latest -o - | ssh colleague vml receive -
   vml share analysis@latest --since analysis@~3 -o week.vml
-  vml share analysis@latest --full --scrub")]
+  vml share analysis@latest --full --scrub
+  vml share analysis@latest --to eva --to age1...")]
 pub struct ShareArgs {
     /// The entry, or several
     #[arg(required = true)]
@@ -29,6 +30,9 @@ pub struct ShareArgs {
     /// Leave out what this entry has: the receiver has it (repeatable)
     #[arg(long, value_name = "ENTRY")]
     pub since: Vec<String>,
+    /// Seal the file to somebody's key: age1…, ssh-ed25519 …, a .pub file, or a name of `vml key list` (repeatable)
+    #[arg(long, value_name = "KEY")]
+    pub to: Vec<String>,
     /// Sign with this key: a name of `vml key list`, or a file of an SSH ed25519 key
     #[arg(long, value_name = "KEY")]
     pub key: Option<String>,
@@ -44,9 +48,12 @@ pub struct ShareArgs {
     /// Share the memory of a machine, with whatever its programs knew
     #[arg(long)]
     pub with_memory: bool,
-    /// How hard to compress: zstd level, 1 to 19
-    #[arg(long, value_name = "N", default_value_t = 12, value_parser = clap::value_parser!(i32).range(1..=19))]
-    pub level: i32,
+    /// How hard to compress: zstd level, 1 to 19 [default: 12, with --small 19]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..=19))]
+    pub level: Option<i32>,
+    /// The smallest file: content in one stream, in which what repeats is found 128 MiB back; takes minutes for a guest
+    #[arg(long)]
+    pub small: bool,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -67,6 +74,16 @@ pub struct ReceiveArgs {
     /// Do not fetch a base that is missing here
     #[arg(long)]
     pub no_fetch: bool,
+    #[command(flatten)]
+    pub opening: OpeningArgs,
+}
+
+/// With what a sealed file is opened.
+#[derive(Debug, Default, ClapArgs)]
+pub struct OpeningArgs {
+    /// Open a sealed file with the keys in this file, of SSH or age, instead of those of `vml key list` (repeatable)
+    #[arg(long, value_name = "FILE")]
+    pub identity: Vec<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]

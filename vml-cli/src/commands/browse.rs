@@ -13,7 +13,7 @@ use vml_core::{Error, ErrorKind};
 pub fn ls(context: &Context, args: &LsArgs) -> Result<Outcome> {
     if let Some((file, path)) = share_file::split(&args.target) {
         let path = split_path(path.unwrap_or_default())?.join(&b'/');
-        return share_file::with_file(context, file, |store, entry| {
+        return share_file::with_file(context, file, &args.opening, |store, entry| {
             inside::with_tree(store, entry, &args.inside, |tree| list(context, args, tree, &path))
         })
         .with_context(|| format!("cannot list what is in {}", file.display()));
@@ -97,7 +97,7 @@ fn print(context: &Context, args: &LsArgs, tree: &Inside<'_>, path: &[u8], node:
 
 pub fn cat(context: &Context, args: &PathArgs) -> Result<Outcome> {
     if let Some((file, Some(path))) = share_file::split(&args.target) {
-        return share_file::with_file(context, file, |store, entry| {
+        return share_file::with_file(context, file, &args.opening, |store, entry| {
             inside::with_tree(store, entry, &args.inside, |tree| print_file(tree, path))
         });
     }

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use vml_core::catalogue::{Format, Offer};
 use vml_core::entry::{BaseRef, EntryKind};
 use vml_core::refs::{RefKind, split_base};
-use vml_core::share::{PublicKey, read_preface};
+use vml_core::share::{Preface, PublicKey, read_preface};
 use vml_core::{Entry, EntryId, Error, ErrorKind, IoResultExt as _, Monitor as _, Repository};
 
 /// How often another process that fetches the same base is looked after.
@@ -320,9 +320,7 @@ pub fn before_receiving<'a>(
     if catalogues::list()?.is_empty() {
         return Ok(reader);
     }
-    let mut kept = Keeping { reader, bytes: Vec::new() };
-    let preface = read_preface(&mut kept);
-    let again = Box::new(Cursor::new(kept.bytes).chain(kept.reader));
+    let (preface, again) = preface_of(reader);
     // Whoever receives it tells what is wrong with it.
     let Ok(preface) = preface else { return Ok(again) };
     if !may(preface.head.signer.map(PublicKey::from_bytes)) {
@@ -338,6 +336,13 @@ pub fn before_receiving<'a>(
         }
     }
     Ok(again)
+}
+
+/// Reads a share file's preface, and gives back the file from its beginning.
+pub fn preface_of<'a>(reader: Box<dyn Read + 'a>) -> (vml_core::Result<Preface>, Box<dyn Read + 'a>) {
+    let mut kept = Keeping { reader, bytes: Vec::new() };
+    let preface = read_preface(&mut kept);
+    (preface, Box::new(Cursor::new(kept.bytes).chain(kept.reader)))
 }
 
 /// Keeps what is read.

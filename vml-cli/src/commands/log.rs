@@ -118,7 +118,7 @@ fn tags(repository: &Repository) -> Result<HashMap<EntryId, Vec<String>>> {
 
 pub fn show(context: &Context, args: &EntryArgs) -> Result<Outcome> {
     if let Some((file, None)) = share_file::split(args.entry.as_ref()) {
-        return share_file::show(context, file);
+        return share_file::show(context, file, &args.opening);
     }
     let repository = context.repository()?;
     let id = repository.resolve(&args.entry)?;

@@ -35,6 +35,7 @@ mod stats;
 mod switch;
 mod token;
 mod transfer;
+mod transplant;
 mod trees;
 mod tune;
 

@@ -1,6 +1,6 @@
 //! `vml receive`
 
-use super::{Context, Outcome};
+use super::{Context, Outcome, transplant};
 use crate::args::ReceiveArgs;
 use crate::keys;
 use crate::output::{human, json};
@@ -12,8 +12,9 @@ use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::Path;
 use std::time::Instant;
+use vml_core::share::seal::{SEALED_MAGIC, Unsealed, is_sealed};
 use vml_core::share::{Placed, PublicKey, ReceiveOptions, Received, receive};
-use vml_core::{Entry, EntryId, IoResultExt as _};
+use vml_core::{Entry, EntryId, IoResultExt as _, Monitor as _};
 
 pub fn run(context: &Context, args: &ReceiveArgs) -> Result<Outcome> {
     let started = Instant::now();
@@ -23,20 +24,29 @@ pub fn run(context: &Context, args: &ReceiveArgs) -> Result<Outcome> {
     let trusted = |key: &PublicKey| known.iter().find(|known| known.key == *key).map(|known| known.name.clone());
     let options = ReceiveOptions { trusted: &trusted, require_signed: args.require_signed, time_ms: settings::now_ms() };
     let link = args.file.to_str().filter(|name| link::is_link(name));
-    let mut reader: Box<dyn Read> = if args.file == Path::new("-") {
+    let reader: Box<dyn Read> = if args.file == Path::new("-") {
         Box::new(std::io::stdin().lock())
     } else if let Some(link) = link {
-        Box::new(BufReader::with_capacity(1 << 20, link::open(link)?))
+        link::open(link)?
     } else {
         let file = File::open(&args.file).at(|| format!("cannot open {}", args.file.display()))?;
-        Box::new(BufReader::with_capacity(1 << 20, file))
+        Box::new(file)
     };
+    let mut reader = unsealed(reader, args).with_context(|| format!("cannot receive {}", args.file.display()))?;
     if !args.no_fetch {
         let require_signed = args.require_signed || repository.policy()?.require_signed;
         let may = |signer: Option<PublicKey>| !require_signed || signer.is_some_and(|key| trusted(&key).is_some());
         reader = super::fetch::before_receiving(context, reader, &may)?;
     }
-    let received = receive(&repository, &mut reader, &options, &progress);
+    let (preface, mut reader) = super::fetch::preface_of(reader);
+    let received = match preface {
+        Ok(preface) if preface.head.chunker != repository.config().chunker => {
+            progress.notice("the file is of a repository that cuts streams in another way: its entries are carried over");
+            transplant::receive_other(context, &repository, &preface, &mut reader, &options, &progress)
+        }
+        // Whatever is wrong with it is told there.
+        _ => receive(&repository, &mut reader, &options, &progress).map_err(Into::into),
+    };
     progress.finish();
     let received = received.with_context(|| format!("cannot receive {}", args.file.display()))?;
     let elapsed_ms = settings::elapsed_ms(started);
@@ -55,6 +65,20 @@ pub fn run(context: &Context, args: &ReceiveArgs) -> Result<Outcome> {
     }
     tell(context, &received, elapsed_ms)?;
     Ok(Outcome::Done)
+}
+
+/// What is in a file, which may be sealed.
+fn unsealed<'a>(reader: Box<dyn Read + 'a>, args: &ReceiveArgs) -> Result<Box<dyn Read + 'a>> {
+    let mut reader = BufReader::with_capacity(1 << 20, reader);
+    let mut start = Vec::new();
+    (&mut reader).take(SEALED_MAGIC.len() as u64).read_to_end(&mut start).at(|| "cannot read the share file".to_owned())?;
+    let sealed = is_sealed(&start);
+    let whole = std::io::Cursor::new(start).chain(reader);
+    if !sealed {
+        return Ok(Box::new(whole));
+    }
+    let identities = keys::identities(&args.opening.identity).context("the file is sealed")?;
+    Ok(Box::new(Unsealed::new(whole, &identities)?))
 }
 
 /// An entry that came, and what became of its ref.

@@ -14,11 +14,15 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 use vml_core::share::scrub::scrub;
+use vml_core::share::seal::{Recipient, Sealer};
 use vml_core::share::secrets::{Finding, Found, SecretRules, scan};
 use vml_core::share::{ShareRequest, Shared, Signer, share};
 use vml_core::tree::display_path;
 use vml_core::{EntryId, Error, ErrorKind, IoResultExt as _, Repository};
 
+/// zstd levels, without and with `--small`.
+const LEVEL: i32 = 12;
+const SMALL_LEVEL: i32 = 19;
 /// Entries whose files are looked through in one walk.
 const SCANNED_AT_ONCE: usize = 256;
 
@@ -30,6 +34,7 @@ pub fn run(context: &Context, args: &ShareArgs) -> Result<Outcome> {
     let mut entries = resolve(&args.entry)?;
     let since = resolve(&args.since)?;
     let signer = if args.no_sign { None } else { keys::signer(args.key.as_deref())? };
+    let recipients = args.to.iter().map(|name| keys::recipient(name)).collect::<Result<Vec<_>>>()?;
     let author = settings::author();
     let output = match &args.output {
         Some(path) => path.clone(),
@@ -44,7 +49,8 @@ pub fn run(context: &Context, args: &ShareArgs) -> Result<Outcome> {
         entries: &[],
         since: &since,
         full: args.full,
-        level: args.level,
+        level: args.level.unwrap_or(if args.small { SMALL_LEVEL } else { LEVEL }),
+        solid: args.small,
         threads: context.options().threads,
         author: &author,
         time_ms,
@@ -54,7 +60,13 @@ pub fn run(context: &Context, args: &ShareArgs) -> Result<Outcome> {
     let findings =
         scan(&repository, &ShareRequest { entries: &entries, ..request }, &rules, &progress).context("cannot look for secrets")?;
     let left_out = decide(context, args, &repository, &mut entries, &findings, &progress)?;
-    let shared = write(&repository, &ShareRequest { entries: &entries, ..request }, &output, to_stdout, &progress)?;
+    let request = ShareRequest { entries: &entries, ..request };
+    let shared = if to_stdout {
+        let mut out = BufWriter::with_capacity(1 << 20, std::io::stdout().lock());
+        write_to(&repository, &request, &recipients, &mut out, &progress)?
+    } else {
+        write(&repository, &request, &recipients, &output, &progress)?
+    };
     progress.finish();
     let elapsed_ms = settings::elapsed_ms(started);
     let findings: Vec<Value> = findings.iter().map(finding_json).collect();
@@ -64,6 +76,7 @@ pub fn run(context: &Context, args: &ShareArgs) -> Result<Outcome> {
             "bytes": shared.bytes,
             "entries": shared.head.entries.iter().map(ToString::to_string).collect::<Vec<_>>(),
             "needs": needs_json(&shared.head.needs),
+            "sealed_to": recipients.iter().map(ToString::to_string).collect::<Vec<_>>(),
             "signer": signer.as_ref().map(|signer| signer.public_key().fingerprint()),
             "chunks": shared.chunks_count,
             "plain_bytes": shared.plain_bytes,
@@ -74,7 +87,7 @@ pub fn run(context: &Context, args: &ShareArgs) -> Result<Outcome> {
         }))?;
     }
     if !to_stdout {
-        tell(context, &output, &shared, signer.as_deref(), elapsed_ms)?;
+        tell(context, &output, &shared, signer.as_deref(), &recipients, elapsed_ms)?;
     }
     Ok(Outcome::Done)
 }
@@ -144,8 +157,17 @@ pub fn find_secrets(repository: &Repository, entries: &[EntryId], known: &[Entry
     let mut findings = Vec::new();
     let mut since = known.to_vec();
     for part in entries.chunks(SCANNED_AT_ONCE) {
-        let request =
-            ShareRequest { entries: part, since: &since, full: false, level: 1, threads: 1, author: "", time_ms: 0, signer: None };
+        let request = ShareRequest {
+            entries: part,
+            since: &since,
+            full: false,
+            level: 1,
+            solid: false,
+            threads: 1,
+            author: "",
+            time_ms: 0,
+            signer: None,
+        };
         findings.extend(scan(repository, &request, &rules, progress).context("cannot look for secrets")?);
         since.extend(part.last());
     }
@@ -206,28 +228,55 @@ pub fn needs_json(needs: &[vml_core::share::Need]) -> Vec<Value> {
     needs.iter().map(|need| json!({ "name": need.origin(), "entry": need.entry.to_string() })).collect()
 }
 
-/// Writes the file: under its name once it is whole.
-fn write(repository: &Repository, request: &ShareRequest<'_>, output: &Path, to_stdout: bool, progress: &Progress) -> Result<Shared> {
-    if to_stdout {
-        let mut out = BufWriter::with_capacity(1 << 20, std::io::stdout().lock());
-        return Ok(share(repository, request, &mut out, progress)?);
+/// Writes the file to a stream, sealed where there are recipients.
+fn write_to(
+    repository: &Repository,
+    request: &ShareRequest<'_>,
+    recipients: &[Recipient],
+    out: &mut dyn Write,
+    progress: &Progress,
+) -> Result<Shared> {
+    if recipients.is_empty() {
+        return Ok(share(repository, request, out, progress)?);
     }
+    let mut sealer = Sealer::new(recipients, out)?;
+    let shared = share(repository, request, &mut sealer, progress)?;
+    sealer.finish()?.flush().at(|| "cannot write the sealed file".to_owned())?;
+    Ok(shared)
+}
+
+/// Writes the file: under its name once it is whole.
+fn write(
+    repository: &Repository,
+    request: &ShareRequest<'_>,
+    recipients: &[Recipient],
+    output: &Path,
+    progress: &Progress,
+) -> Result<Shared> {
     let name = output.file_name().ok_or_else(|| Error::invalid(format!("{} names no file", output.display())))?;
     let part = output.with_file_name(format!(".{}.part", name.to_string_lossy()));
     let run = || -> Result<Shared> {
         let file =
             OpenOptions::new().write(true).create(true).truncate(true).open(&part).at(|| format!("cannot write {}", part.display()))?;
         let mut out = BufWriter::with_capacity(1 << 20, file);
-        let shared = share(repository, request, &mut out, progress)?;
+        let mut shared = write_to(repository, request, recipients, &mut out, progress)?;
         out.flush().at(|| format!("cannot write {}", part.display()))?;
         out.get_ref().sync_all().at(|| format!("cannot write {}", part.display()))?;
+        shared.bytes = out.get_ref().metadata().at(|| format!("cannot look at {}", part.display()))?.len();
         fs::rename(&part, output).at(|| format!("cannot name {}", output.display()))?;
         Ok(shared)
     };
     run().inspect_err(|_| _ = fs::remove_file(&part))
 }
 
-fn tell(context: &Context, output: &Path, shared: &Shared, signer: Option<&dyn Signer>, elapsed_ms: u64) -> Result<()> {
+fn tell(
+    context: &Context,
+    output: &Path,
+    shared: &Shared,
+    signer: Option<&dyn Signer>,
+    recipients: &[Recipient],
+    elapsed_ms: u64,
+) -> Result<()> {
     context.say(format_args!(
         "wrote {}: {}, of {} in {}, in {}",
         output.display(),
@@ -238,6 +287,9 @@ fn tell(context: &Context, output: &Path, shared: &Shared, signer: Option<&dyn S
     ))?;
     for need in &shared.head.needs {
         context.say(format_args!("whoever receives it needs {}, entry {}", need.origin(), need.entry.short()))?;
+    }
+    for recipient in recipients {
+        context.say(format_args!("sealed to {}", human::printable(&recipient.to_string())))?;
     }
     match signer {
         Some(signer) => context.say(format_args!("signed by {}", signer.public_key())),

@@ -1,7 +1,7 @@
 //! `vml push`, `vml pull` and `vml clone`
 
 use super::share::{find_secrets, refuse_secrets};
-use super::{Context, Outcome, receive, remote};
+use super::{Context, Outcome, receive, remote, transplant as other};
 use crate::args::{CloneArgs, LineArgs, PullArgs, PushArgs};
 use crate::net::Limit;
 use crate::output::{human, json};
@@ -14,6 +14,7 @@ use serde_json::json;
 use std::time::Instant;
 use vml_core::refs::{RefKind, check_name};
 use vml_core::remote::{OpenRemote, Remote, RemoteRef, TransferPlan, TransferRequest, Transferred, plan_transfer, transfer};
+use vml_core::transplant::{Bringer, TransplantRequest, plan_transplant, transplant};
 use vml_core::{Config, EntryId, Error, ErrorKind, Repository};
 
 /// Fewest digits of an id.
@@ -28,14 +29,28 @@ pub fn push(context: &Context, args: &PushArgs) -> Result<Outcome> {
     let entries = if wanted.is_empty() { heads(&here.refs()?) } else { local(&repository, &wanted)? };
     let opened = Opened::open(&entry, Limit::new(args.line.limit), context.options())?;
     let crossing = Crossing { context, progress: &progress, name: &name, line: &args.line, word: "pushed", to: " to " };
+    let look_for_secrets = |ids: &[EntryId], known: &[EntryId]| {
+        if entry.own {
+            return Ok(());
+        }
+        let found = find_secrets(&repository, ids, known, &progress)?;
+        refuse_secrets(context, &found, args.allow_secrets, args.with_memory, false)
+    };
+    let carried = other::other(&repository, &opened, &progress).and_then(|there| {
+        let Some(there) = there else { return Ok(None) };
+        let from = Bringer::Remote { name: &author, trusted: true };
+        crossing.carry(&repository, there, from, &entries, &look_for_secrets).map(Some)
+    });
+    if !matches!(carried, Ok(None)) {
+        progress.finish();
+    }
+    if let Some(done) = carried.with_context(|| format!("cannot push to {name}"))? {
+        return Ok(done);
+    }
     let run = |there: &dyn Remote| {
         let look = |plan: &TransferPlan| {
-            if entry.own {
-                return Ok(());
-            }
             let ids: Vec<EntryId> = plan.entries.iter().map(|(id, _)| *id).collect();
-            let found = find_secrets(&repository, &ids, &plan.known_at(there)?, &progress)?;
-            refuse_secrets(context, &found, args.allow_secrets, args.with_memory, false)
+            look_for_secrets(&ids, &plan.known_at(there)?)
         };
         crossing.run(&here, there, &entries, &look)
     };
@@ -56,10 +71,17 @@ fn pull_from(context: &Context, repository: &Repository, name: &str, entry: &Ent
     let here = OpenRemote::new(repository, &entry.url, entry.own, settings::now_ms()).telling(&progress);
     let opened = Opened::open(entry, Limit::new(line.limit), context.options())?;
     let crossing = Crossing { context, progress: &progress, name, line, word: "pulled", to: " from " };
+    let carried_from = other::other(repository, &opened, &progress).with_context(|| format!("cannot pull from {name}"))?;
     let done = opened.with(&settings::author(), &progress, |there| {
         let refs = there.refs()?;
         let entries = if wanted.is_empty() { heads(&refs) } else { far(there, &refs, wanted)? };
-        crossing.run(there, &here, &entries, &|_| Ok(()))
+        match carried_from {
+            Some(from) => {
+                let bringer = Bringer::Remote { name: &entry.url, trusted: entry.own };
+                crossing.carry(from, repository, bringer, &entries, &|_, _| Ok(()))
+            }
+            None => crossing.run(there, &here, &entries, &|_| Ok(())),
+        }
     });
     progress.finish();
     done.with_context(|| format!("cannot pull from {name}"))
@@ -85,7 +107,7 @@ pub fn clone(context: &Context, args: &CloneArgs) -> Result<Outcome> {
     if !list::all()?.contains_key(list::DEFAULT) {
         list::add(list::DEFAULT, entry.clone())?;
     }
-    let line = LineArgs { limit: args.limit, no_history: false, dry_run: false };
+    let line = LineArgs { limit: args.limit, no_history: false, dry_run: false, verify: false };
     let pulled = pull_from(context, &repository, list::DEFAULT, &entry, &[], &line);
     pulled.with_context(|| format!("what came is kept in {place}: `vml pull` there goes on"))
 }
@@ -192,6 +214,30 @@ impl Crossing<'_> {
         let done = transfer(source, sink, &plan, &request, self.progress)?;
         self.progress.finish();
         self.tell(&done, settings::elapsed_ms(started))?;
+        Ok(Outcome::Done)
+    }
+
+    /// The same where both cut streams in different ways.
+    fn carry(
+        &self,
+        source: &Repository,
+        target: &Repository,
+        from: Bringer<'_>,
+        entries: &[EntryId],
+        look: &dyn Fn(&[EntryId], &[EntryId]) -> Result<()>,
+    ) -> Result<Outcome> {
+        let started = Instant::now();
+        let what = TransferRequest { entries, history: !self.line.no_history, marks: true };
+        let mut plan = plan_transplant(source, target, &what, self.progress)?;
+        let known = plan.known()?;
+        look(&plan.plan.entries.iter().map(|(id, _)| *id).collect::<Vec<_>>(), &known)?;
+        if self.line.dry_run {
+            return self.tell_plan(&plan.plan);
+        }
+        let request = TransplantRequest { what, from, time_ms: settings::now_ms(), verify: self.line.verify, lineage: &[] };
+        let done = transplant(&mut plan, &request, self.progress)?;
+        self.progress.finish();
+        other::tell(self.context, self.name, (self.word, self.to), &done, self.progress, settings::elapsed_ms(started))?;
         Ok(Outcome::Done)
     }
 

@@ -141,3 +141,37 @@ fn a_clone_never_touches_what_is_there() {
     tom.run(["--repo", "copy", "clone", "nowhere"]).fails(3, &["there is no repository in"]);
     assert!(!tom.path("copy").exists());
 }
+
+#[test]
+fn what_a_remote_cuts_otherwise_is_carried_over() {
+    let eva = Host::with_base(|dir| write(&dir.join("results"), &noise::text(5, 200_000)));
+    eva.ok(["--repo", "store", "init", "--chunker", "fastcdc:1K/4K/32K"]);
+    eva.ok(["remote", "add", "origin", "store"]);
+    eva.ok(["note", "work@latest", "it works"]);
+    assert_eq!(eva.json_lines(["push", "--dry-run"]).len(), 3);
+    let done = eva.json(["push", "--verify"]);
+    assert_eq!((&done["carried_over"], done["entries"].as_array().unwrap().len()), (&json!(true), 3));
+    assert_ne!(done["entries"][2]["id"], done["entries"][2]["carried_from"]);
+    assert_eq!(eva.ok(["push"]), "nothing new to origin\n");
+    let shown = eva.ok(["--repo", "store", "show", "work@latest"]);
+    assert!(shown.contains("it works") && shown.contains("this is entry"), "{shown}");
+    // A clone cuts like the remote, and what is saved there goes back to where it came from.
+    let tom = Host::bare();
+    tom.ok(["clone", &eva.path("store").display().to_string()]);
+    tom.ok(["build", "work@latest", "mine"]);
+    tom.ok(["area", "add", "work", "--tree", "mine", "--base", "debian@12"]);
+    write(&tom.path("mine/home/dev/notes"), b"tom's\n");
+    tom.ok(["save", "work", "-m", "tom's"]);
+    tom.ok(["push"]);
+    let said = eva.ok(["pull"]);
+    assert!(said.contains("the log of work goes on with it") && said.contains("1 entry from origin, carried over"), "{said}");
+    assert_eq!(eva.json_lines(["log", "work"]).len(), 3);
+    eva.assert_builds("work@latest", &tom.path("mine"));
+    eva.assert_whole();
+    tom.assert_whole();
+    // A file that was made there is taken here.
+    tom.ok(["share", "work@latest", "-o", "work.vml"]);
+    fs::copy(tom.path("work.vml"), eva.path("work.vml")).unwrap();
+    let said = eva.ok(["receive", "work.vml"]);
+    assert!(said.contains("there already"), "{said}");
+}

@@ -238,3 +238,56 @@ fn a_policy_of_the_repository_demands_signatures() {
     tom.ok(["key", "policy", "--allow-unsigned"]);
     tom.ok(["receive", "work.vml"]);
 }
+
+#[test]
+fn a_sealed_file_is_opened_by_those_it_is_for_and_by_nobody_else() {
+    let (eva, tom) = (sender(), Host::new());
+    eva.ok(["key", "new"]);
+    tom.ok(["key", "new"]);
+    eva.ok(["key", "trust", "tom", tom.ok(["key", "export"]).trim()]);
+    tom.ok(["key", "trust", "eva", eva.ok(["key", "export"]).trim()]);
+    let shared = eva.json(["share", "work@latest", "--full", "--to", "tom", "-o", "work.vml"]);
+    assert_eq!(shared["bytes"].as_u64().unwrap(), fs::metadata(eva.path("work.vml")).unwrap().len());
+    assert_eq!(shared["sealed_to"][0], tom.ok(["key", "export"]).trim());
+    assert!(fs::read(eva.path("work.vml")).unwrap().starts_with(b"age-encryption.org/v1\n-> ssh-ed25519 "));
+    hand_over(&eva, &tom, "work.vml");
+    assert_eq!((&tom.json(["show", "work.vml"])["known_as"], &tom.json(["show", "work.vml"])["sealed"]), (&json!("eva"), &json!(true)));
+    assert!(tom.ok(["ls", "work.vml:home/dev"]).contains("results"));
+    assert_eq!(tom.ok(["cat", "work.vml:home/dev/notes"]), "two\n");
+    // She sealed it to him only.
+    for args in [&["show", "work.vml"][..], &["receive", "work.vml"], &["cat", "work.vml:home/dev/notes"]] {
+        eva.run(args).fails(3, &["sealed to other keys"]);
+    }
+    let nobody = Host::new();
+    hand_over(&eva, &nobody, "work.vml");
+    nobody.run(["receive", "work.vml"]).fails(3, &["sealed", "--identity"]);
+    // With a key that is a file, through a pipe, and by nobody's key but that.
+    fs::copy(tom.path("home/keys/default"), nobody.path("key")).unwrap();
+    let file = fs::File::open(nobody.path("work.vml")).unwrap();
+    let ran = Ran::of(&nobody.command(["receive", "-", "--identity", "key"]).stdin(file).output().unwrap());
+    assert_eq!((ran.code, ran.err.as_str()), (0, ""));
+    nobody.assert_builds("work@latest", &eva.path("guest"));
+    fs::set_permissions(nobody.path("key"), Permissions::from_mode(0o644)).unwrap();
+    nobody.run(["show", "work.vml", "--identity", "key"]).fails(3, &["chmod 600"]);
+    // Changed or cut, nothing of it is visible.
+    let sealed = fs::read(tom.path("work.vml")).unwrap();
+    for (name, bytes) in [
+        ("cut.vml", sealed[..sealed.len() - 9].to_vec()),
+        ("flipped.vml", {
+            let mut bytes = sealed.clone();
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 1;
+            bytes
+        }),
+    ] {
+        fs::write(tom.path(name), bytes).unwrap();
+        tom.run(["receive", name]).fails(3, &["sealed file was changed or cut"]);
+    }
+    assert_eq!(tom.ok(["log"]), "nothing saved yet\n");
+    tom.ok(["receive", "--require-signed", "work.vml"]);
+    tom.assert_builds("work@latest", &eva.path("guest"));
+    for (to, why) in [("nobody", "no name of"), ("ssh-rsa AAAA", "ssh-ed25519"), ("age1x", "no key of age")] {
+        eva.run(["share", "work@latest", "--to", to, "-o", "x.vml"]).fails(3, &["cannot seal to", why]);
+    }
+    assert!(!eva.path("x.vml").exists());
+}

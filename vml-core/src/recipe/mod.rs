@@ -13,12 +13,14 @@
 mod compare;
 mod cursor;
 mod read;
+mod recut;
 mod write;
 
 pub use compare::differing_ranges;
 pub(crate) use cursor::{Cursor, Item};
 pub(crate) use read::for_zeros;
 pub use read::{GetChunk, RecipeReader, read_stream};
+pub(crate) use recut::recut;
 pub use write::{ByteStream, PutMeta, RecipeWriter};
 
 use bincode::{Decode, Encode};

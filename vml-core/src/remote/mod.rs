@@ -20,7 +20,9 @@ mod transfer;
 pub mod wire;
 
 pub use open::OpenRemote;
+pub(crate) use open::note_id;
 pub use source::RemoteSource;
+pub(crate) use transfer::plan_transfer_to;
 pub use transfer::{TransferPlan, TransferRequest, Transferred, plan_transfer, transfer};
 
 use crate::entry::EntryId;
@@ -56,6 +58,14 @@ pub struct RemoteInfo {
     pub level: u8,
     /// Files of at most this many bytes stand in their node.
     pub inline_max: u32,
+}
+
+impl RemoteInfo {
+    /// Whether the same bytes are the same chunks in both, so that frames can cross as they are. Where they are not, entries are carried over by a
+    /// [`transplant`](crate::transplant).
+    pub fn cuts_like(&self, other: &Self) -> bool {
+        self.chunker == other.chunker
+    }
 }
 
 /// A named pointer of a remote.

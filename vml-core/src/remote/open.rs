@@ -8,7 +8,7 @@ use crate::entry::{Entry, EntryId, NOTE_RECORD, Note};
 use crate::monitor::{Monitor, NoMonitor};
 use crate::refs::{RefKind, check_name};
 use crate::repository::reach::{Reach, told};
-use crate::repository::{RECEIVED_AUTHOR, Repository};
+use crate::repository::{Repository, is_own_author};
 use crate::share::check_entry;
 use crate::share::publish::{Arrival, Origin, publish};
 use std::collections::{HashMap, HashSet};
@@ -107,7 +107,7 @@ impl<'r> OpenRemote<'r> {
         for record in records {
             let note: Note = decode_record(NOTE_RECORD, record)?;
             // Those say whom this repository trusts; nobody else does.
-            if note.author != RECEIVED_AUTHOR && self.is_there(&note.entry)? {
+            if !is_own_author(&note.author) && self.is_there(&note.entry)? {
                 self.repository.add_note(&note)?;
             }
         }
@@ -220,7 +220,7 @@ impl Remote for OpenRemote<'_> {
 
     fn notes(&self) -> Result<Vec<NoteId>> {
         let notes = self.repository.notes(self.monitor)?;
-        let told = notes.values().flatten().filter(|note| note.author != RECEIVED_AUTHOR);
+        let told = notes.values().flatten().filter(|note| !is_own_author(&note.author));
         let mut ids: Vec<NoteId> = told.map(|note| note_id(note).0).collect();
         ids.sort_unstable();
         Ok(ids)
@@ -230,7 +230,7 @@ impl Remote for OpenRemote<'_> {
         check_count(notes, ENTRIES_MAX, "notes")?;
         let wanted: HashSet<NoteId> = notes.iter().copied().collect();
         let mut found = HashMap::new();
-        for note in self.repository.notes(self.monitor)?.into_values().flatten().filter(|note| note.author != RECEIVED_AUTHOR) {
+        for note in self.repository.notes(self.monitor)?.into_values().flatten().filter(|note| !is_own_author(&note.author)) {
             let (id, record) = note_id(&note);
             if wanted.contains(&id) {
                 found.insert(id, record);
@@ -415,7 +415,7 @@ fn put(writer: &StoreWriter<'_>, parcel: Parcel) -> Result<Stowed> {
     result.and(data).and(meta).map(|()| stowed)
 }
 
-fn note_id(note: &Note) -> (NoteId, Vec<u8>) {
+pub(crate) fn note_id(note: &Note) -> (NoteId, Vec<u8>) {
     let record = encode_record(NOTE_RECORD, note);
     (NoteId { entry: note.entry, digest: *blake3::hash(&record).as_bytes() }, record)
 }

@@ -59,7 +59,7 @@ pub struct TransferPlan {
     pub entries: Vec<(EntryId, Entry)>,
     /// Entries of the request that it has.
     pub present_count: u64,
-    present: Vec<EntryId>,
+    pub(crate) present: Vec<EntryId>,
     forgotten: Vec<(EntryId, Vec<EntryId>)>,
     /// The newest first.
     history: Vec<EntryId>,
@@ -171,12 +171,21 @@ impl TransferPlan {
 /// # Errors
 /// `NotFound` for an entry that the source does not have, else what either end says.
 pub fn plan_transfer(source: &dyn Remote, sink: &dyn Remote, request: &TransferRequest<'_>) -> Result<TransferPlan> {
+    plan_transfer_to(source, &mut |ids| there(sink, ids), request)
+}
+
+/// The same for a sink of which `at_sink` tells which of some entries it has.
+pub(crate) fn plan_transfer_to(
+    source: &dyn Remote,
+    at_sink: &mut dyn FnMut(&[EntryId]) -> Result<HashSet<EntryId>>,
+    request: &TransferRequest<'_>,
+) -> Result<TransferPlan> {
     let mut plan = TransferPlan::default();
     // What an entry that is there continues is there too: it was committed first.
-    let mut at_sink = there(sink, request.entries)?;
-    plan.present_count = at_sink.len() as u64;
+    let mut have = at_sink(request.entries)?;
+    plan.present_count = have.len() as u64;
     let wanted: Vec<EntryId>;
-    (plan.present, wanted) = request.entries.iter().partition(|id| at_sink.contains(id));
+    (plan.present, wanted) = request.entries.iter().partition(|id| have.contains(id));
     let mut items: Vec<HistoryItem> = Vec::new();
     if request.history {
         let mut seen = HashSet::new();
@@ -198,14 +207,14 @@ pub fn plan_transfer(source: &dyn Remote, sink: &dyn Remote, request: &TransferR
     }
     // Those that were asked for were asked about.
     let others: Vec<EntryId> = entries.iter().copied().filter(|id| !request.entries.contains(id)).collect();
-    at_sink.extend(there(sink, &others)?);
-    let missing: Vec<EntryId> = entries.into_iter().filter(|id| !at_sink.contains(id)).collect();
+    have.extend(at_sink(&others)?);
+    let missing: Vec<EntryId> = entries.into_iter().filter(|id| !have.contains(id)).collect();
     read_entries(source, &missing, &mut plan.entries)?;
     if !request.history {
         let bases: HashSet<EntryId> = plan.entries.iter().filter_map(|(_, entry)| Some(entry.base.as_ref()?.entry)).collect();
         let bases: Vec<EntryId> = bases.into_iter().filter(|id| !missing.contains(id)).collect();
-        let (at_sink, at_source) = (there(sink, &bases)?, there(source, &bases)?);
-        let needed: Vec<EntryId> = bases.into_iter().filter(|id| !at_sink.contains(id) && at_source.contains(id)).collect();
+        let (have, at_source) = (at_sink(&bases)?, there(source, &bases)?);
+        let needed: Vec<EntryId> = bases.into_iter().filter(|id| !have.contains(id) && at_source.contains(id)).collect();
         read_entries(source, &needed, &mut plan.entries)?;
     }
     sort(&mut plan.entries);

@@ -9,7 +9,7 @@ use vml_chunk::{ChunkerParams, Error, ErrorKind, Result};
 pub const CONFIG_RECORD: RecordKind = RecordKind { number: 1, version: 1, name: "repository's configuration" };
 
 /// Largest file that may stand in its node.
-const INLINE_LIMIT: u32 = 4096;
+pub(crate) const INLINE_LIMIT: u32 = 4096;
 
 /// Features that a program must know for an operation; one it does not know is a refusal, never a guess.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Encode, Decode)]

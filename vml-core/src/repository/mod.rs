@@ -30,12 +30,14 @@ mod save_disk;
 pub use check::{CheckLog, CheckOptions, Checked, NoLog, Sample, Touched};
 pub use collect::{CollectOptions, Collected};
 pub use commit::{INTENT_RECORD, SAVING_DIR};
+pub(crate) use config::INLINE_LIMIT;
 pub use config::{CONFIG_RECORD, Config, Features};
 pub use forget::{Calendar, Candidate, Decision, ForgetOptions, Forgetting, KeepPolicy, LocalTime, Reason, Row, Within, decide};
 pub use forgotten::{FORGOTTEN_DIR, FORGOTTEN_RECORD};
 pub use policy::{POLICY_RECORD, Policy};
 pub use repair::{PackPlan, RecordFix, RecordPlan, RepairOptions, RepairPlan, RepairSource, Repaired, WantedChunk};
 pub use save::{Learn, SaveDisk, SaveMemory, SaveRequest, SaveTree, Saved, ShownDisk, TreePlace};
+pub(crate) use save_disk::{FILE_RUNS_MAX, MEMORY_CHUNKER};
 pub use vml_chunk::ChunkerParams;
 pub use vml_chunk::gc::PackUse;
 
@@ -49,6 +51,13 @@ use vml_chunk::{Backend, ChunkStore, Error, ErrorKind, OpenReport, PutOutcome, R
 
 /// The author of notes that say where an entry came from.
 pub const RECEIVED_AUTHOR: &str = "vml receive";
+/// The author of notes that say as which entry of another repository this one was known, which cuts or names chunks otherwise.
+pub const TRANSPLANT_AUTHOR: &str = "vml transplant";
+
+/// Whether notes by this author are a repository's own: whom it trusts and what it knows; nobody else says so, and nobody else is told.
+pub(crate) fn is_own_author(author: &str) -> bool {
+    [RECEIVED_AUTHOR, TRANSPLANT_AUTHOR].contains(&author)
+}
 
 /// Largest record of an entry or a note.
 const RECORD_MAX_LEN: u64 = 16 << 20;
@@ -113,6 +122,11 @@ impl Repository {
     /// How it stores.
     pub fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// Threads that read, hash, compress and write.
+    pub(crate) fn threads(&self) -> usize {
+        self.options.threads
     }
 
     /// Where its files are.

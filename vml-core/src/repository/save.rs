@@ -271,7 +271,7 @@ impl Repository {
         Ok((parts, problems_count))
     }
 
-    fn has_lost_packs(&self) -> bool {
+    pub(crate) fn has_lost_packs(&self) -> bool {
         self.open_report().is_some_and(|report| !report.missing_packs.is_empty() || !report.unreadable_packs.is_empty())
     }
 

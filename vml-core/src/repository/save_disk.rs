@@ -15,11 +15,11 @@ use std::borrow::Cow;
 use std::ops::Range;
 use vml_chunk::{ChunkerParams, Error, ErrorKind, Result, StoreWriter};
 
-/// Bytes of a page of memory.
-const PAGE_LEN: u32 = 4096;
+/// How memory is cut: by its pages.
+pub(crate) const MEMORY_CHUNKER: ChunkerParams = ChunkerParams::Fixed { len: 4096 };
 
 /// Most file runs that guide where a disk is cut: 64 MiB of memory.
-const RUNS_MAX: usize = 4 << 20;
+pub(crate) const FILE_RUNS_MAX: usize = 4 << 20;
 
 /// Entries whose disks may be a help.
 pub(super) struct KnownStates<'a> {
@@ -40,7 +40,7 @@ impl Repository {
     ) -> Result<DiskPart> {
         let disk = request.disk;
         let volumes = volume::find(disk)?;
-        let runs = volume::file_runs(disk, &volumes, RUNS_MAX)?;
+        let runs = volume::file_runs(disk, &volumes, FILE_RUNS_MAX)?;
         let state = known.of(request)?;
         let options = DiskCaptureOptions {
             known: state.as_ref().map(|(part, changed)| KnownDisk { recipe: &part.recipe, data_bytes: part.stats.data_bytes, changed }),
@@ -68,7 +68,7 @@ impl Repository {
     /// Memory is chunked by page: pages stay where they are while what is in them comes and goes.
     pub(super) fn save_memory(&self, writer: &StoreWriter<'_>, request: &SaveMemory<'_>, monitor: &dyn Monitor) -> Result<MemoryPart> {
         let options = DiskCaptureOptions { known: None, runs: &[], threads: self.options.threads };
-        let chunker = ChunkerParams::Fixed { len: PAGE_LEN }.build()?;
+        let chunker = MEMORY_CHUNKER.build()?;
         let captured = capture_disk(writer, chunker.as_ref(), request.file, &options, monitor)?;
         Ok(MemoryPart { format: request.format.to_owned(), recipe: captured.recipe, stats: captured.stats, facts: request.facts.to_vec() })
     }

@@ -6,7 +6,7 @@
 //! ```
 //! A file is *thin*: it has the chunks that the receiver does not have already, who is expected to have the entries' bases ([`Need`]). It is written to and read from
 //! any stream, without seeking, and a reader takes nothing on trust: every section is checked when it comes, entries by their ids, chunks by theirs, and the table
-//! with all digests by a signature. An id covers everything below it, so whoever signed the entries' ids signed every byte of them.
+//! with all digests by a signature. An id covers everything below it, so whoever signed the entries' ids signed every byte of them. [`seal`] hides a whole file from all but those it is for.
 //!
 //! Receiving stores chunks as they come and makes entries and refs last ([`receive`]). Killed at any moment, it leaves chunks that no entry
 //! names, which the next try finds. The bytes are described in `docs/format.md`.
@@ -18,9 +18,11 @@ pub(crate) mod publish;
 mod read;
 mod receive;
 pub mod scrub;
+pub mod seal;
 pub mod secrets;
 pub mod section;
 pub mod sign;
+mod solid;
 mod source;
 mod write;
 
@@ -34,13 +36,14 @@ pub use write::{ShareRequest, Shared, share};
 
 use crate::entry::{Entry, EntryId, EntryKind};
 use crate::refs::check_name;
+use crate::repository::INLINE_LIMIT;
 use bincode::{Decode, Encode};
-use vml_chunk::{Error, Result};
+use vml_chunk::{ChunkerParams, Error, Result};
 
 /// Most entries of one file.
 const ENTRIES_MAX: usize = 1024;
 /// Most entries that a file tells of as what its entries continue.
-const LINEAGE_MAX: usize = 256;
+pub(crate) const LINEAGE_MAX: usize = 256;
 
 /// An entry that the receiver must have.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
@@ -78,6 +81,10 @@ pub struct Head {
     pub time_ms: i64,
     /// The ed25519 key by which it is signed at its end.
     pub signer: Option<[u8; 32]>,
+    /// How the repository it was made of cuts streams: whoever cuts otherwise carries the entries over.
+    pub chunker: ChunkerParams,
+    /// Files of at most this many bytes stand in their node there.
+    pub inline_max: u32,
 }
 
 impl Head {
@@ -93,6 +100,9 @@ impl Head {
         }
         if twice(&mut self.entries.iter().chain(self.needs.iter().map(|need| &need.entry))) {
             return Err(Error::corrupt("the share file names an entry twice"));
+        }
+        if self.chunker.build().is_err() || self.inline_max > INLINE_LIMIT {
+            return Err(Error::corrupt("the share file is of a repository that cannot be"));
         }
         self.needs.iter().try_for_each(|need| check_kind(&need.kind))
     }

@@ -4,15 +4,17 @@
 //! out is looked for in `behind`, a repository that may have the base.
 
 use super::read::{Preface, PrefaceBuilder};
+use super::seal::{Identity, SEALED_MAGIC, Unsealed, is_sealed};
 use super::section::{
     SECTION_HEADER_LEN, SECTIONS_MAX, SHARE_HEADER_LEN, SHARE_TRAILER_LEN, SectionHeader, SectionKind, TABLE_ROW_LEN, TableRow,
     check_file_header, decode_trailer,
 };
 use super::sign::{self, PublicKey};
+use super::solid::SolidReader;
 use crate::recipe::GetChunk;
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::Cursor;
+use std::io::{BufReader, Cursor, Read as _, Seek as _, SeekFrom};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -26,7 +28,7 @@ const PLACES_MAX: usize = 1 << 24;
 
 /// An open share file. Its table was checked against its signature, and each section is checked against the table when it is read.
 pub struct ShareFile<'a> {
-    file: File,
+    file: Source,
     preface: Preface,
     signer: Option<PublicKey>,
     signature: Option<String>,
@@ -45,6 +47,8 @@ struct State {
     places: HashMap<ChunkId, Place>,
     kept: Vec<(usize, Arc<Vec<u8>>)>,
     decoder: FrameDecoder,
+    /// Where content is one stream: its reader, and the frame that it reads next.
+    solid: Option<(SolidReader, usize)>,
 }
 
 #[derive(Clone, Copy)]
@@ -60,19 +64,23 @@ impl<'a> ShareFile<'a> {
     /// # Errors
     /// `NotFound`, `InvalidInput` for what is no share file, `UnsupportedFormat`, `Corrupt`.
     pub fn open(path: &Path) -> Result<Self> {
-        let open = || {
+        Self::open_with(path, &mut || Ok(Vec::new()))
+    }
+
+    /// The same for a file that may be sealed; `identities` is asked for keys if it is.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open); `PermissionDenied` when it is sealed to other keys.
+    pub fn open_with(path: &Path, identities: &mut dyn FnMut() -> Result<Vec<Identity>>) -> Result<Self> {
+        let mut open = || {
             let file = File::open(path).at(|| "cannot open it".to_owned())?;
-            Self::from_file(file)
+            let (source, len) = Source::open(file, identities)?;
+            Self::from_source(source, len)
         };
         open().map_err(|error: Error| error.context(format!("cannot read the share file {}", path.display())))
     }
 
-    fn from_file(file: File) -> Result<Self> {
-        let meta = file.metadata().at(|| "cannot look at it".to_owned())?;
-        if !meta.is_file() {
-            return Err(Error::invalid("it is no regular file"));
-        }
-        let len = meta.len();
+    fn from_source(file: Source, len: u64) -> Result<Self> {
         let mut header = [0; SHARE_HEADER_LEN];
         if len < (SHARE_HEADER_LEN + SHARE_TRAILER_LEN) as u64 {
             return Err(Error::invalid("it is too short for a share file"));
@@ -88,7 +96,7 @@ impl<'a> ShareFile<'a> {
         let mut frames = Vec::new();
         for row in rows {
             match row.header.kind {
-                SectionKind::Meta | SectionKind::Data => frames.push(row),
+                SectionKind::Meta | SectionKind::Data | SectionKind::Solid => frames.push(row),
                 kind => {
                     if !frames.is_empty() || !builder.push(kind, &payload(&file, &row)?)? {
                         return Err(Error::corrupt("the sections of the share file are not in their order"));
@@ -136,6 +144,11 @@ impl<'a> ShareFile<'a> {
         self.len
     }
 
+    /// Whether it is sealed to keys.
+    pub fn is_sealed(&self) -> bool {
+        matches!(self.file, Source::Sealed(_))
+    }
+
     /// Whether it has no frame: all that its entries need is elsewhere.
     pub fn is_empty(&self) -> bool {
         self.frames.is_empty()
@@ -145,12 +158,10 @@ impl<'a> ShareFile<'a> {
         if let Some((_, kept)) = state.kept.iter().find(|(kept, _)| *kept == number) {
             return Ok(Arc::clone(kept));
         }
-        let stored = payload(&self.file, &self.frames[number])?;
-        let mut plain = Vec::new();
-        let header = state.decoder.decode(&stored, &mut plain)?;
+        let (chunk_lens, plain) = self.decode(state, number)?;
         if number >= state.looked_at {
             let mut start = 0;
-            for len in header.chunk_lens {
+            for len in chunk_lens {
                 let end = start + len as usize;
                 let frame = u32::try_from(number).map_err(|_| Error::corrupt("the share file has too many frames"))?;
                 if state.places.len() >= PLACES_MAX {
@@ -171,6 +182,26 @@ impl<'a> ShareFile<'a> {
         }
         state.kept.push((number, Arc::clone(&plain)));
         Ok(plain)
+    }
+
+    /// The chunks of a frame, or of a part of one stream: then everything before it is decoded as well, unless that was just done.
+    fn decode(&self, state: &mut State, number: usize) -> Result<(Vec<u32>, Vec<u8>)> {
+        let row = &self.frames[number];
+        if row.header.kind != SectionKind::Solid {
+            let mut plain = Vec::new();
+            let header = state.decoder.decode(&payload(&self.file, row)?, &mut plain)?;
+            return Ok((header.chunk_lens, plain));
+        }
+        let (mut reader, next) = match state.solid.take() {
+            Some((reader, next)) if next <= number => (reader, next),
+            _ => (SolidReader::new()?, self.frames.partition_point(|row| row.header.kind < SectionKind::Solid)),
+        };
+        for row in &self.frames[next..number] {
+            reader.section(&payload(&self.file, row)?)?;
+        }
+        let decoded = reader.section(&payload(&self.file, row)?)?;
+        state.solid = Some((reader, number + 1));
+        Ok(decoded)
     }
 
     fn own_chunk(&self, id: &ChunkId, kinds: SectionKind) -> Result<Option<Chunk>> {
@@ -200,22 +231,53 @@ impl GetChunk for ShareFile<'_> {
             return Ok(chunk);
         }
         let absent = || Error::not_found("the share file leaves it out: it is as in what the file needs, see `vml show`");
-        self.own_chunk(id, SectionKind::Data)?.ok_or_else(absent)
+        self.own_chunk(id, SectionKind::Solid)?.ok_or_else(absent)
     }
 }
 
-fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> Result<()> {
-    file.read_exact_at(buffer, offset).at(|| format!("cannot read {} bytes at {offset}", buffer.len()))
+fn read_at(file: &Source, buffer: &mut [u8], offset: u64) -> Result<()> {
+    let read = match file {
+        Source::Plain(file) => file.read_exact_at(buffer, offset),
+        Source::Sealed(file) => {
+            let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
+            file.seek(SeekFrom::Start(offset)).and_then(|_| file.read_exact(buffer))
+        }
+    };
+    read.map_err(super::section::unreadable).map_err(|error| error.context(format!("cannot read {} bytes at {offset}", buffer.len())))
 }
 
-fn header_at(file: &File, offset: u64, number: u32) -> Result<SectionHeader> {
+/// Where the bytes of a share file are.
+enum Source {
+    Plain(File),
+    Sealed(Box<Mutex<Unsealed<BufReader<File>>>>),
+}
+
+impl Source {
+    /// Also tells how long the share file is.
+    fn open(file: File, identities: &mut dyn FnMut() -> Result<Vec<Identity>>) -> Result<(Self, u64)> {
+        let meta = file.metadata().at(|| "cannot look at it".to_owned())?;
+        if !meta.is_file() {
+            return Err(Error::invalid("it is no regular file"));
+        }
+        let mut start = [0; SEALED_MAGIC.len()];
+        if meta.len() < start.len() as u64 || file.read_exact_at(&mut start, 0).is_err() || !is_sealed(&start) {
+            return Ok((Self::Plain(file), meta.len()));
+        }
+        let mut unsealed = Unsealed::new(BufReader::new(file), &identities()?)?;
+        // Its last part says that this is the end.
+        let len = unsealed.seek(SeekFrom::End(0)).map_err(super::section::unreadable)?;
+        Ok((Self::Sealed(Box::new(Mutex::new(unsealed))), len))
+    }
+}
+
+fn header_at(file: &Source, offset: u64, number: u32) -> Result<SectionHeader> {
     let mut header = [0; SECTION_HEADER_LEN];
     read_at(file, &mut header, offset)?;
     SectionHeader::decode(&header, number)
 }
 
 /// The payload of a section, which is as the table says.
-fn payload(file: &File, row: &TableRow) -> Result<Vec<u8>> {
+fn payload(file: &Source, row: &TableRow) -> Result<Vec<u8>> {
     let header = header_at(file, row.offset, row.header.number)?;
     if header != row.header {
         return Err(Error::corrupt("a section of the share file is not what its table says"));
@@ -224,7 +286,7 @@ fn payload(file: &File, row: &TableRow) -> Result<Vec<u8>> {
 }
 
 /// The payload of the section at `offset`. The length was checked, and is not believed: nothing is read beyond the file.
-fn payload_at(file: &File, offset: u64, header: &SectionHeader) -> Result<Vec<u8>> {
+fn payload_at(file: &Source, offset: u64, header: &SectionHeader) -> Result<Vec<u8>> {
     let mut at = offset.saturating_add(SECTION_HEADER_LEN as u64);
     let mut left = u64::from(header.payload_len);
     let mut bytes = Vec::new();
@@ -240,7 +302,7 @@ fn payload_at(file: &File, offset: u64, header: &SectionHeader) -> Result<Vec<u8
 }
 
 /// The rows of the table, their digest, and where the table ends.
-fn read_table(file: &File, offset: u64, len: u64) -> Result<(Vec<TableRow>, [u8; 32], u64)> {
+fn read_table(file: &Source, offset: u64, len: u64) -> Result<(Vec<TableRow>, [u8; 32], u64)> {
     let bad = || Error::corrupt("the share file's table is not what its end says");
     // The number stands in the header itself; the digest covers it.
     let mut bytes = [0; SECTION_HEADER_LEN];
@@ -269,7 +331,7 @@ fn read_table(file: &File, offset: u64, len: u64) -> Result<(Vec<TableRow>, [u8;
 }
 
 /// The signature behind the table, and by whom it is.
-fn read_signature(file: &File, offset: u64, len: u64, sections: usize, digest: &[u8; 32]) -> Result<(Option<String>, Option<PublicKey>)> {
+fn read_signature(file: &Source, offset: u64, len: u64, sections: usize, digest: &[u8; 32]) -> Result<(Option<String>, Option<PublicKey>)> {
     if offset + SHARE_TRAILER_LEN as u64 == len {
         return Ok((None, None));
     }

@@ -89,7 +89,7 @@ fn is_readable(repository: &Repository, id: &EntryId) -> Result<bool> {
 }
 
 /// Points a ref to an entry: its area or base where that is free or what the entry continues, else a tag.
-fn place(repository: &Repository, id: &EntryId, entry: &Entry, lineage: &[EntryId]) -> Result<Placed> {
+pub(crate) fn place(repository: &Repository, id: &EntryId, entry: &Entry, lineage: &[EntryId]) -> Result<Placed> {
     let refs = repository.refs();
     let name = entry.origin();
     let kind = if matches!(entry.kind, EntryKind::State { .. }) { RefKind::Area } else { RefKind::Base };
@@ -166,7 +166,7 @@ impl Origin<'_> {
     }
 
     /// The note that says so.
-    fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         // Names are what somebody else wrote; they must not look like a line of ours.
         let clean = |name: &str| name.chars().filter(|letter| !letter.is_control()).take(200).collect::<String>();
         match self {

@@ -65,7 +65,7 @@ impl PrefaceBuilder {
                 self.needed.push((id, entry));
                 Ok(true)
             }
-            SectionKind::Meta | SectionKind::Data | SectionKind::Table if !missing => Ok(false),
+            SectionKind::Meta | SectionKind::Data | SectionKind::Solid | SectionKind::Table if !missing => Ok(false),
             _ => Err(misplaced()),
         }
     }

@@ -5,13 +5,14 @@ use super::publish::{Arrival, Origin, ReceivedEntry, publish};
 use super::read::{Preface, read_preface_from};
 use super::section::{SectionKind, SectionReader};
 use super::sign::{self, PublicKey};
+use super::solid::SolidReader;
 use crate::entry::{Entry, EntryId, EntryKind};
 use crate::monitor::{Monitor, Task};
 use crate::refs::RefKind;
 use crate::repository::Repository;
 use crate::repository::reach::{self, Reach};
 use std::io::Read;
-use vml_chunk::{ChunkStore, Error, ErrorKind, PackKind, Result, StoreWriter};
+use vml_chunk::{ChunkStore, ChunkWriter, Error, ErrorKind, PackKind, Result, StoreWriter};
 
 /// How to receive, and what the library cannot know.
 #[derive(Clone, Copy)]
@@ -174,15 +175,17 @@ fn store_frames(
 ) -> Result<()> {
     let mut data = writer.chunks(PackKind::Data)?;
     let mut meta = writer.chunks(PackKind::Meta)?;
+    let mut solid = None;
     let mut run = || loop {
-        let chunks = match section.0 {
-            SectionKind::Data => &mut data,
-            SectionKind::Meta => &mut meta,
+        let len = section.1.len() as u64;
+        let payload = std::mem::take(&mut section.1);
+        let count = match section.0 {
+            SectionKind::Data => data.put_frame(payload)?.0,
+            SectionKind::Meta => meta.put_frame(payload)?.0,
+            SectionKind::Solid => put_solid(&mut solid, &payload, &mut data)?,
             SectionKind::Table => return Ok(()),
             _ => return Err(Error::corrupt("the sections of the share file are not in their order")),
         };
-        let len = section.1.len() as u64;
-        let (count, _) = chunks.put_frame(std::mem::take(&mut section.1))?;
         *chunks_count += count;
         monitor.advance(Task::Share, count, len);
         *section = sections.next()?;
@@ -190,6 +193,22 @@ fn store_frames(
     let result = run();
     let (data, meta) = (data.finish(), meta.finish());
     result.and(data).and(meta)
+}
+
+/// Puts the chunks of a part of the content's one stream; tells how many.
+fn put_solid(reader: &mut Option<SolidReader>, payload: &[u8], data: &mut ChunkWriter<'_>) -> Result<u64> {
+    let reader = match reader {
+        Some(reader) => reader,
+        None => reader.insert(SolidReader::new()?),
+    };
+    let (lens, plain) = reader.section(payload)?;
+    let mut rest = &plain[..];
+    for len in &lens {
+        let (chunk, tail) = rest.split_at(*len as usize);
+        data.put(chunk)?;
+        rest = tail;
+    }
+    Ok(lens.len() as u64)
 }
 
 /// Everything that the entries name must be there now.

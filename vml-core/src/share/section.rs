@@ -3,7 +3,8 @@
 //! Each section carries the digest of itself, its place in the file included, so that damage, a cut or another order is noticed at that
 //! section, before what is in it is used. The table at the end repeats all digests; the signature is over the table.
 
-use std::io::{Read, Write};
+use super::solid::SOLID_MAX_LEN;
+use std::io::{self, Read, Write};
 use vml_chunk::format::FRAME_MAX_STORED_LEN;
 use vml_chunk::{Error, ErrorKind, IoResultExt as _, Result};
 
@@ -41,6 +42,8 @@ pub enum SectionKind {
     Meta,
     /// A frame of content.
     Data,
+    /// A part of the content in one stream, where a file has that instead of frames.
+    Solid,
     /// The table of all sections before it.
     Table,
     /// A signature over the table.
@@ -48,7 +51,7 @@ pub enum SectionKind {
 }
 
 impl SectionKind {
-    const ALL: [Self; 7] = [Self::Head, Self::Entry, Self::Needed, Self::Meta, Self::Data, Self::Table, Self::Signature];
+    const ALL: [Self; 8] = [Self::Head, Self::Entry, Self::Needed, Self::Meta, Self::Data, Self::Table, Self::Signature, Self::Solid];
 
     fn number(self) -> u8 {
         Self::ALL.iter().position(|kind| *kind == self).map_or(0, |at| at as u8 + 1)
@@ -64,6 +67,7 @@ impl SectionKind {
             Self::Head => 1 << 20,
             Self::Entry | Self::Needed => 16 << 20,
             Self::Meta | Self::Data => FRAME_MAX_STORED_LEN,
+            Self::Solid => SOLID_MAX_LEN,
             Self::Table => SECTIONS_MAX as usize * TABLE_ROW_LEN,
             Self::Signature => 8 << 10,
         }
@@ -134,7 +138,7 @@ impl SectionHeader {
     pub fn payload(&self, reader: &mut dyn Read) -> Result<Vec<u8>> {
         let len = self.payload_len as usize;
         let mut payload = Vec::with_capacity(len.min(READ_LEN));
-        reader.take(u64::from(self.payload_len)).read_to_end(&mut payload).at(|| "cannot read the share file".to_owned())?;
+        reader.take(u64::from(self.payload_len)).read_to_end(&mut payload).map_err(unreadable)?;
         if payload.len() != len {
             return Err(cut_short());
         }
@@ -142,6 +146,18 @@ impl SectionHeader {
         hasher.update(&payload);
         if hasher.finalize().as_bytes() != &self.digest { Err(self.mismatch()) } else { Ok(payload) }
     }
+}
+
+/// What a reader says, in its own words where it has some.
+pub(super) fn unreadable(error: io::Error) -> Error {
+    if error.kind() == io::ErrorKind::UnexpectedEof {
+        return cut_short();
+    }
+    let kind = match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
+        Some(inner) => inner.kind(),
+        None => vml_chunk::error::kind_of_io(&error),
+    };
+    Error::new(kind, "cannot read the share file").because(error)
 }
 
 fn cut_short() -> Error {
@@ -315,8 +331,8 @@ impl<'a> SectionReader<'a> {
                 self.offset += buffer.len() as u64;
                 Ok(())
             }
-            Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => Err(cut_short()),
-            Err(error) => Err(error).at(|| "cannot read the share file".to_owned()),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(cut_short()),
+            Err(error) => Err(unreadable(error)),
         }
     }
 
@@ -397,7 +413,7 @@ impl<'a> SectionReader<'a> {
         match self.reader.read(&mut [0]) {
             Ok(0) => Ok(signature),
             Ok(_) => Err(Error::corrupt("the share file goes on after its end")),
-            Err(error) => Err(error).at(|| "cannot read the share file".to_owned()),
+            Err(error) => Err(unreadable(error)),
         }
     }
 }

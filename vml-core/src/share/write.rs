@@ -2,6 +2,7 @@
 
 use super::section::{SectionKind, SectionWriter};
 use super::sign::{Signer, statement};
+use super::solid::{SolidReader, SolidWriter};
 use super::{ENTRIES_MAX, Head, LINEAGE_MAX, Need, SHARE_HEAD_RECORD};
 use crate::entry::{Entry, EntryId, EntryKind};
 use crate::monitor::{Monitor, Task};
@@ -11,7 +12,7 @@ use crate::repository::reach::Reach;
 use std::collections::HashSet;
 use std::io::Write;
 use vml_chunk::codec::encode_record;
-use vml_chunk::format::{FRAME_TARGET_MAX, META_FRAME_LEN};
+use vml_chunk::format::{FRAME_MAX_CHUNKS, FRAME_TARGET_MAX, META_FRAME_LEN};
 use vml_chunk::frame::{FrameBuilder, FrameEncoder, SealedFrame};
 use vml_chunk::{ChunkId, ChunkStore, Error, ErrorKind, PackKind, Result};
 
@@ -29,6 +30,8 @@ pub struct ShareRequest<'a> {
     pub full: bool,
     /// zstd level, 1 to 19.
     pub level: i32,
+    /// Whether the content is one stream, in which what repeats is found 128 MiB back: the smallest file, made by one thread.
+    pub solid: bool,
     /// Threads that compress.
     pub threads: usize,
     /// Who makes it.
@@ -130,6 +133,8 @@ pub fn share(repository: &Repository, request: &ShareRequest<'_>, out: &mut dyn 
         author: request.author.to_owned(),
         time_ms: request.time_ms,
         signer: request.signer.map(|signer| *signer.public_key().as_bytes()),
+        chunker: repository.config().chunker.clone(),
+        inline_max: repository.config().inline_max,
     };
     head.check()?;
     let mut file = SectionWriter::new(out)?;
@@ -173,21 +178,63 @@ struct Frames<'a> {
     open: [FrameBuilder; 2],
     full: Vec<(PackKind, FrameBuilder)>,
     encoders: Vec<FrameEncoder>,
+    /// Where content goes instead of frames.
+    solid: Option<Solid>,
     chunks_count: u64,
     plain_bytes: u64,
+}
+
+/// Content on its way into one stream.
+struct Solid {
+    writer: SolidWriter,
+    /// Reads what was written, before it goes into the file.
+    check: SolidReader,
+    lens: Vec<u32>,
+    plain: Vec<u8>,
+}
+
+impl Solid {
+    fn new(level: i32) -> Result<Self> {
+        Ok(Self { writer: SolidWriter::new(level)?, check: SolidReader::new()?, lens: Vec::new(), plain: Vec::new() })
+    }
+
+    fn is_full_for(&self, len: usize) -> bool {
+        !self.lens.is_empty() && (self.plain.len() + len > FRAME_TARGET_MAX || self.lens.len() >= FRAME_MAX_CHUNKS)
+    }
+
+    /// The section of what was collected.
+    fn section(&mut self) -> Result<Vec<u8>> {
+        let payload = self.writer.section(&self.lens, &self.plain)?;
+        if self.check.section(&payload)? != (std::mem::take(&mut self.lens), std::mem::take(&mut self.plain)) {
+            return Err(Error::corrupt("content does not survive compression: the memory of this machine may be faulty"));
+        }
+        Ok(payload)
+    }
 }
 
 impl<'a> Frames<'a> {
     fn new(store: &'a ChunkStore, file: SectionWriter<'a>, request: &ShareRequest<'_>, monitor: &'a dyn Monitor) -> Result<Self> {
         let threads = request.threads.clamp(1, THREADS_MAX);
         let encoders = (0..threads).map(|_| FrameEncoder::new(request.level)).collect::<Result<Vec<_>>>()?;
-        Ok(Self { store, file, monitor, open: Default::default(), full: Vec::new(), encoders, chunks_count: 0, plain_bytes: 0 })
+        let solid = request.solid.then(|| Solid::new(request.level)).transpose()?;
+        Ok(Self { store, file, monitor, open: Default::default(), full: Vec::new(), encoders, solid, chunks_count: 0, plain_bytes: 0 })
     }
 
     fn push(&mut self, kind: PackKind, id: &ChunkId, len: u32) -> Result<()> {
         let chunk = self.store.get(id)?;
         if chunk.len() != len as usize {
             return Err(Error::corrupt(format!("chunk {} has {} bytes where an entry says {len}", id.short(), chunk.len())));
+        }
+        self.chunks_count += 1;
+        self.plain_bytes += u64::from(len);
+        self.monitor.advance(Task::Share, 1, u64::from(len));
+        if let Some(solid) = self.solid.as_mut().filter(|_| kind == PackKind::Data) {
+            if solid.is_full_for(chunk.len()) {
+                self.file.section(SectionKind::Solid, &solid.section()?)?;
+            }
+            solid.lens.push(len);
+            solid.plain.extend_from_slice(&chunk);
+            return Ok(());
         }
         let (slot, target) = match kind {
             PackKind::Data => (0, FRAME_TARGET_MAX),
@@ -200,9 +247,6 @@ impl<'a> Frames<'a> {
             }
         }
         self.open[slot].push(*id, &chunk);
-        self.chunks_count += 1;
-        self.plain_bytes += u64::from(len);
-        self.monitor.advance(Task::Share, 1, u64::from(len));
         Ok(())
     }
 
@@ -235,6 +279,9 @@ impl<'a> Frames<'a> {
             }
         }
         self.compress()?;
+        if let Some(solid) = self.solid.as_mut().filter(|solid| !solid.lens.is_empty()) {
+            self.file.section(SectionKind::Solid, &solid.section()?)?;
+        }
         Ok((self.file, self.chunks_count, self.plain_bytes))
     }
 }

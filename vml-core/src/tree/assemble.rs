@@ -6,7 +6,7 @@
 
 use super::listing::ListingWriter;
 use super::node::{Node, NodeKind};
-use crate::recipe::PutMeta;
+use crate::recipe::{PutMeta, Recipe};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use vml_chunk::Result;
@@ -16,8 +16,13 @@ pub(super) struct Directory {
     /// Its path in the tree; empty for the root.
     pub(super) path: Vec<u8>,
     parent: Option<(Arc<Directory>, usize)>,
+    /// Hears of its listing.
+    note: Option<Note>,
     state: Mutex<State>,
 }
+
+/// Hears of a listing that is complete.
+pub(super) type Note = Box<dyn Fn(&Recipe) + Send + Sync>;
 
 #[derive(Default)]
 struct State {
@@ -34,7 +39,12 @@ struct State {
 impl Directory {
     /// Begins a directory; without a `node` it is complete only after [`describe`](Self::describe).
     pub(super) fn new(path: Vec<u8>, node: Option<Node>, parent: Option<(Arc<Self>, usize)>) -> Arc<Self> {
-        Arc::new(Self { path, parent, state: Mutex::new(State { node, ..State::default() }) })
+        Arc::new(Self { path, parent, note: None, state: Mutex::new(State { node, ..State::default() }) })
+    }
+
+    /// The same, and `note` hears of its listing.
+    pub(super) fn noting(path: Vec<u8>, node: Option<Node>, parent: Option<(Arc<Self>, usize)>, note: Note) -> Arc<Self> {
+        Arc::new(Self { path, parent, note: Some(note), state: Mutex::new(State { node, ..State::default() }) })
     }
 
     /// Says what the directory itself is; returns as [`deliver`](Self::deliver).
@@ -85,6 +95,9 @@ impl Directory {
         let Some(node) = state.node.take() else { return Ok(None) };
         state.total = None;
         let listing = std::mem::take(&mut state.listing).finish(put)?;
+        if let Some(note) = &self.note {
+            note(&listing);
+        }
         Ok(Some(Node { kind: NodeKind::Directory(listing), ..node }))
     }
 }

@@ -13,12 +13,14 @@ mod assemble;
 mod at;
 mod attributes;
 mod capture;
+mod carry;
 pub mod compare;
 mod diff;
 mod exclude;
 mod listed;
 mod listing;
 mod lookup;
+mod memo;
 mod node;
 mod read;
 mod restore;
@@ -29,14 +31,16 @@ mod witness;
 
 pub use at::join as join_path;
 pub use capture::{CaptureOptions, Captured, LeftOut, LeftOutReason, TreeStats, capture_tree};
+pub(crate) use carry::{CarryOptions, KnownTree, carry_tree};
 pub use diff::{Change, ChangeKind, diff_trees};
 pub use exclude::Exclude;
 pub use listed::{Fetched, FetchedWhat, Fetching, Listed, ListedKind, ListedOptions, Told, TreeSource, capture_listed};
 pub use listing::{Block, ListingReader, ListingWriter};
 pub use lookup::{find_path, split_path};
+pub(crate) use memo::Memo;
 pub use node::{Content, Node, NodeKind, Timestamp, display_path};
 pub use restore::{RestoreOptions, Restored, TreeLimit, restore_tree};
-pub use same::same_content;
+pub use same::{same_bytes, same_content};
 pub(crate) use witness::is_young;
 
 /// Deepest nesting of directories that is read or written.

@@ -9,17 +9,29 @@ use vml_chunk::{Error, Result};
 /// # Errors
 /// As [`ChunkStore::get`](vml_chunk::ChunkStore::get), and `Corrupt`.
 pub fn same_content(store: &dyn GetChunk, old: &Content, new: &Content) -> Result<bool> {
-    if old.len() != new.len() {
+    same(Side::new(store, old), Side::new(store, new), true)
+}
+
+/// Compares the bytes of two files in two stores; all of them are read.
+///
+/// # Errors
+/// As [`same_content`].
+pub fn same_bytes(old: (&dyn GetChunk, &Content), new: (&dyn GetChunk, &Content)) -> Result<bool> {
+    same(Side::new(old.0, old.1), Side::new(new.0, new.1), false)
+}
+
+/// Whether two streams have the same bytes; with `by_name` equal names of chunks say so.
+fn same(mut old: Side<'_>, mut new: Side<'_>, by_name: bool) -> Result<bool> {
+    if old.total != new.total {
         return Ok(false);
     }
-    let (mut old, mut new) = (Side::new(store, old), Side::new(store, new));
     loop {
         let (len_old, len_new) = (old.fill()?, new.fill()?);
         let len = len_old.min(len_new);
         if len == 0 {
             return Ok(len_old == len_new);
         }
-        let same_piece = old.piece.is_some() && old.piece == new.piece && old.passed == new.passed;
+        let same_piece = by_name && old.piece.is_some() && old.piece == new.piece && old.passed == new.passed;
         if !same_piece && !same_part(&mut old, &mut new, len)? {
             return Ok(false);
         }
@@ -47,16 +59,19 @@ struct Side<'a> {
     /// The bytes of `piece`, once they were asked for; all there are of a file that is inline.
     bytes: Option<Vec<u8>>,
     passed: u64,
+    /// Bytes of the whole file.
+    total: u64,
 }
 
 impl<'a> Side<'a> {
     fn new(store: &'a dyn GetChunk, content: &Content) -> Self {
+        let total = content.len();
         match content {
             Content::Inline(bytes) => {
-                Self { store, pieces: Box::new(std::iter::empty()), piece: None, bytes: Some(bytes.clone()), passed: 0 }
+                Self { store, pieces: Box::new(std::iter::empty()), piece: None, bytes: Some(bytes.clone()), passed: 0, total }
             }
             Content::Recipe(recipe) => {
-                Self { store, pieces: Box::new(RecipeReader::new(store, recipe)), piece: None, bytes: None, passed: 0 }
+                Self { store, pieces: Box::new(RecipeReader::new(store, recipe)), piece: None, bytes: None, passed: 0, total }
             }
         }
     }

@@ -78,8 +78,17 @@ impl World {
         let source = Repository::init(Arc::new(MemoryBackend::new()), config(), OPTIONS).unwrap();
         let mut world = Self { _dir: dir, small, large, next, source, far: Vec::new(), share: Vec::new() };
         world.far = world.small[..2].iter().map(|tree| world.save(&world.source, "far", tree, &[]).unwrap()).collect();
-        let request =
-            ShareRequest { entries: &world.far, since: &[], full: true, level: 1, threads: 1, author: "eva", time_ms: 1, signer: None };
+        let request = ShareRequest {
+            entries: &world.far,
+            since: &[],
+            full: true,
+            level: 1,
+            solid: false,
+            threads: 1,
+            author: "eva",
+            time_ms: 1,
+            signer: None,
+        };
         let mut bytes = Vec::new();
         share(&world.source, &request, &mut bytes, &NoMonitor).unwrap();
         world.share = bytes;

@@ -382,8 +382,17 @@ fn trees_and_files_that_contain_themselves_many_times_cost_no_more_than_they_are
         assert_eq!(problems_of_check(&lab.repository, true), Vec::<String>::new(), "{what}");
         let collected = lab.repository.collect(CollectOptions::default(), &NoMonitor).unwrap();
         assert_eq!((collected.entries_count, collected.missing_chunks_count), (2, 0), "{what}");
-        let request =
-            ShareRequest { entries: &[id], since: &[], full: true, level: 3, threads: 1, author: "eva", time_ms: 5, signer: None };
+        let request = ShareRequest {
+            entries: &[id],
+            since: &[],
+            full: true,
+            level: 3,
+            solid: false,
+            threads: 1,
+            author: "eva",
+            time_ms: 5,
+            signer: None,
+        };
         share(&lab.repository, &request, &mut Vec::new(), &NoMonitor).unwrap();
         // Equal trees are not looked into, and a difference is told as far as anybody wants to hear.
         let store = lab.repository.store(&NoMonitor).unwrap();

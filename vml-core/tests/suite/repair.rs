@@ -313,8 +313,17 @@ fn what_is_lost_comes_from_another_repository_or_a_share_file() {
     let whole = open(&copy_of(sample.files.as_ref()));
     let dir = temp();
     let path = dir.path().join("first.vml");
-    let request =
-        ShareRequest { entries: &sample.ids[..1], since: &[], full: true, level: 1, threads: 1, author: "eva", time_ms: 1, signer: None };
+    let request = ShareRequest {
+        entries: &sample.ids[..1],
+        since: &[],
+        full: true,
+        level: 1,
+        solid: false,
+        threads: 1,
+        author: "eva",
+        time_ms: 1,
+        signer: None,
+    };
     share(&whole, &request, &mut std::fs::File::create(&path).unwrap(), &NoMonitor).unwrap();
     let remote = OpenRemote::new(&whole, "far", true, 1);
     let file = ShareFile::open(&path).unwrap();

@@ -1,6 +1,6 @@
 //! Share files: what goes in comes out, elsewhere; and what is no share file stays out.
 
-use crate::support::{assert_equal, build_new, copy_of, init, memory, open, request, save, temp};
+use crate::support::{assert_equal, build_new, copy_of, init, memory, open, request, restoring, save, subdir, temp};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 use std::io::{self, Read};
@@ -15,9 +15,10 @@ use vml_core::share::{
     Placed, PublicKey, ReceiveOptions, Received, SecretKey, ShareFile, ShareRequest, Shared, Signer, provenance, read_preface, receive,
     share,
 };
-use vml_core::tree::{Content, Exclude, NodeKind, find_path};
+use vml_core::tree::{Content, Exclude, NodeKind, find_path, restore_tree};
 use vml_core::{Backend, CollectMonitor, EntryId, Error, ErrorKind, NoMonitor, Repository, Result};
 use vml_testkit::noise;
+use vml_testkit::trees::look_at;
 
 fn sharing<'a>(entries: &'a [EntryId]) -> ShareRequest<'a> {
     ShareRequest {
@@ -25,6 +26,7 @@ fn sharing<'a>(entries: &'a [EntryId]) -> ShareRequest<'a> {
         since: &[],
         full: false,
         level: 3,
+        solid: false,
         threads: 2,
         author: "eva@example.org",
         time_ms: 1_700_000_000_000,
@@ -593,4 +595,37 @@ fn a_repository_that_demands_signatures_takes_nothing_else() {
     let damaged = init(&backend);
     backend.put("policy", b"nonsense").unwrap();
     assert_eq!(take(&damaged, &unsigned).unwrap_err().kind(), ErrorKind::Corrupt);
+}
+
+#[test]
+fn content_in_one_stream_arrives_is_looked_into_and_is_refused_when_it_is_damaged() {
+    let lab = lab();
+    let own = open(&lab.backend);
+    let entries = [lab.second];
+    let solid = ShareRequest { full: true, solid: true, ..sharing(&entries) };
+    let (bytes, shared) = write(&own, &solid);
+    let framed = write(&own, &ShareRequest { solid: false, ..solid }).1;
+    assert_eq!((shared.chunks_count, shared.plain_bytes), (framed.chunks_count, framed.plain_bytes));
+    let other = init(&memory());
+    let received = take(&other, &bytes).unwrap();
+    assert_eq!(received.chunks_count, shared.chunks_count);
+    assert_whole(&other);
+    let built = |repository: &Repository| look_at(build_new(repository, &lab.second).path());
+    assert_eq!(built(&other), built(&own));
+    // Without a repository, each file by itself, in any order.
+    let dir = temp();
+    std::fs::write(dir.path().join("file.vml"), &bytes).unwrap();
+    let file = ShareFile::open(&dir.path().join("file.vml")).unwrap();
+    let root = &file.preface().entries.last().unwrap().1.tree().unwrap().root;
+    let target = subdir(&dir, "target");
+    restore_tree(&file, root, &target, &restoring(), &NoMonitor).unwrap();
+    assert_eq!(look_at(&target), built(&own));
+    // Whatever is flipped, nothing of it shows.
+    for at in (0..bytes.len()).step_by(bytes.len() / 60 + 1) {
+        let mut damaged = bytes.clone();
+        damaged[at] ^= 4;
+        let other = init(&memory());
+        take(&other, &damaged).map(|_| ()).unwrap_err();
+        assert_eq!(other.entry_ids().unwrap(), []);
+    }
 }

@@ -31,8 +31,8 @@ pub const CROWD_PULLS: &str = "small";
 pub struct Sizes {
     /// The share file of `w2`, relative to the base.
     pub share: u64,
-    /// The same with zstd level 19.
-    pub share_19: u64,
+    /// The same with `--small`.
+    pub share_small: u64,
     /// A tar of the files that differ from the base, through `zstd -19 --long`.
     pub tar: u64,
     /// The share file of `w2` since `w1`.
@@ -132,7 +132,7 @@ impl Bench<'_> {
             self.vml("eva", &[&args[..], extra].concat()).and_then(|shared| number(&shared, "bytes"))
         };
         sizes.share = share(&[])?;
-        sizes.share_19 = share(&["--level", "19"])?;
+        sizes.share_small = share(&["--small"])?;
         sizes.since = share(&["--since", "w1"])?;
         fs::remove_file(&file)?;
         eprintln!("packs what others would send");

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! both tools save base, w1, w1 again, w2, w3, v1 ─► check with all data ─► forget every second one ─► collect
-//! a copy of vml's repository, v1 not in it: save v1 alone; save it while a collection runs
+//! a copy of vml's repository, v1 not in it: save v1 alone; save it while collections run
 //! ```
 
 pub mod report;
@@ -11,11 +11,12 @@ use super::corpus::{AGAIN, Corpus, contents};
 use super::measure::{Measured, measure};
 use super::mount::Mounted;
 use super::tools::{Restic, Tool, Vml, repository};
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 /// What is forgotten: every second state, in the order of saving.
 pub const FORGOTTEN: [&str; 3] = ["w1", "w2", LAST];
@@ -35,10 +36,10 @@ pub struct Run {
     pub bytes: [(u64, u64); 2],
     /// The save of [`LAST`] with nothing beside it.
     pub save_alone: Measured,
-    /// The same while a collection runs.
+    /// The same while one collection after the other runs.
     pub save_beside: Measured,
-    /// How long that collection took, in seconds, and whether it outlasted the save.
-    pub gc_beside_s: f64,
+    /// How many those were.
+    pub collections: usize,
 }
 
 /// Measures `runs` times with the states of the corpus.
@@ -128,17 +129,29 @@ impl Bench<'_> {
         self.corpus.warm(self.mount)?;
         let save_alone = measure(self.vml.save(without, self.mount, LAST), self.work)?;
         self.corpus.warm(self.mount)?;
-        let mut gc = self.vml_command(busy, &["gc"]);
-        let started = Instant::now();
-        let mut gc = gc.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().context("cannot start vml gc")?;
-        let save_beside = measure(self.vml.save(busy, self.mount, LAST), self.work)?;
-        if !gc.wait().context("cannot wait for vml gc")?.success() {
-            bail!("vml gc failed beside a save");
-        }
-        let gc_beside_s = started.elapsed().as_secs_f64();
+        let done = AtomicBool::new(false);
+        let (save_beside, collections) = thread::scope(|scope| {
+            // One after the other: a single one is over before the save has begun in earnest.
+            let collect = scope.spawn(|| -> Result<usize> {
+                let mut count = 0;
+                while !done.load(Ordering::Relaxed) {
+                    let mut gc = self.vml_command(busy, &["gc"]);
+                    let output = gc.stdin(Stdio::null()).output().context("cannot start vml gc")?;
+                    if !output.status.success() {
+                        bail!("vml gc failed beside a save: {}", String::from_utf8_lossy(&output.stderr).trim());
+                    }
+                    count += 1;
+                }
+                Ok(count)
+            });
+            let saved = measure(self.vml.save(busy, self.mount, LAST), self.work);
+            done.store(true, Ordering::Relaxed);
+            let collections = collect.join().map_err(|_| anyhow!("the thread of collections died"))?;
+            Ok::<_, anyhow::Error>((saved?, collections?))
+        })?;
         measure(self.vml_command(busy, &["check", "--data"]), self.work)?;
         let none = [save_alone; 2];
-        Ok(Run { check: none, collect: none, bytes: [(0, 0); 2], save_alone, save_beside, gc_beside_s })
+        Ok(Run { check: none, collect: none, bytes: [(0, 0); 2], save_alone, save_beside, collections })
     }
 
     fn vml_command(&self, place: &Path, args: &[&str]) -> Command {

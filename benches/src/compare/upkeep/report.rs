@@ -26,7 +26,7 @@ pub fn verdicts(runs: &[Run]) -> Vec<Verdict> {
         ),
         // At 0.7 of its speed a save takes 1 / 0.7 of its time.
         verdict(
-            format!("save {LAST} while a collection runs: time / of the same alone"),
+            format!("save {LAST} while collections run: time / of the same alone"),
             1.43,
             ratio(&|run| run.save_beside.wall_s, &|run| run.save_alone.wall_s),
             "",
@@ -69,7 +69,8 @@ pub fn markdown(machine_line: &str, runs: &[Run]) -> String {
     row("restic prune", &|run| run.collect[1]);
     row(&format!("vml save {LAST}, alone"), &|run| run.save_alone);
     row(&format!("vml save {LAST}, beside vml gc"), &|run| run.save_beside);
-    text.push_str(&format!("\nThe collection beside the save took {} s.\n", show(spread(runs, |run| run.gc_beside_s), 2)));
+    let collections = show(spread(runs, |run| run.collections as f64), 0);
+    text.push_str(&format!("\nCollections that ran beside the save, one after the other: {collections}.\n"));
     text.push_str("\n| repository, MiB | before | after |\n|---|---:|---:|\n");
     for (number, name) in ["vml", "restic"].into_iter().enumerate() {
         let mib = |of: &dyn Fn(&Run) -> u64| spread(runs, |run| of(run) as f64 / MIB).map_or(0.0, |spread| spread.median);
@@ -85,7 +86,7 @@ pub fn to_json(runs: &[Run]) -> Value {
         let bytes = |(before, after): (u64, u64)| json!({ "before": before, "after": after });
         json!({
             "check": both(&run.check), "collect": both(&run.collect), "save_alone": run.save_alone.to_json(), "save_beside": run.save_beside.to_json(),
-            "gc_beside_s": run.gc_beside_s, "bytes": { "vml": bytes(run.bytes[0]), "restic": bytes(run.bytes[1]) },
+            "collections": run.collections, "bytes": { "vml": bytes(run.bytes[0]), "restic": bytes(run.bytes[1]) },
         })
     };
     runs.iter().map(one).collect()
@@ -104,7 +105,7 @@ mod tests {
             bytes: [(300 << 20, 200 << 20), (400 << 20, 250 << 20)],
             save_alone: took(1.0),
             save_beside: took(1.6),
-            gc_beside_s: 2.0,
+            collections: 4,
         };
         let runs = [run(1.0), run(9.0), run(2.0)];
         let words: Vec<String> = verdicts(&runs).iter().map(Verdict::word).collect();
