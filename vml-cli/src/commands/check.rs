@@ -22,7 +22,7 @@ pub fn run(context: &Context, args: &CheckArgs) -> Result<Outcome> {
         CheckOptions { data: args.data || sample.is_some(), sample, paths_max: if context.json() { u64::MAX } else { PATHS_MAX } };
     // A sample is short; only what reads everything is gone on with.
     let log = (options.data && sample.is_none()).then(|| Log::open(&id, args.restart));
-    let checked = repository.check_with(options, log.as_ref().map_or(&NoLog as &dyn CheckLog, |log| log), &progress);
+    let checked = repository.check_with(options, log.as_ref().map_or(&NoLog as &dyn CheckLog, |log| log as &dyn CheckLog), &progress);
     progress.finish();
     let checked = checked?;
     let since_ms = log.as_ref().and_then(Log::since_ms);
