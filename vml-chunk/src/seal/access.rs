@@ -9,6 +9,9 @@ use crate::backend::Backend;
 use crate::error::{Error, ErrorKind, Result};
 use std::sync::Arc;
 
+/// A change of what was read: slots, and the secrets that are sealed to them.
+type Change<'c, T> = &'c mut dyn FnMut(&Keyring, &mut Vec<Slot>, &mut Secrets) -> Result<T>;
+
 /// Times that a change is begun anew because somebody else changed the keyring.
 const TRIES: usize = 20;
 
@@ -79,7 +82,7 @@ impl SealedBackend {
         })
     }
 
-    fn change<T>(&self, change: &mut dyn FnMut(&Keyring, &mut Vec<Slot>, &mut Secrets) -> Result<T>) -> Result<T> {
+    fn change<T>(&self, change: Change<'_, T>) -> Result<T> {
         for _ in 0..TRIES {
             let keyring = Keyring::read(self.inner().as_ref())?;
             let mut secrets = keyring.open(self.config(), &self.secrets().own)?;

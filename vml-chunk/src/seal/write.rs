@@ -87,18 +87,18 @@ pub(super) struct SealedStaged {
 pub(super) enum State {
     /// The first bytes, up to a block: its salt is made from them, too.
     Beginning(Vec<u8>),
-    Going(Sealer),
+    Going(Box<Sealer>),
     Finished,
     Failed,
 }
 
 impl SealedStaged {
-    fn begin(&mut self, first: Vec<u8>, next: &[u8]) -> Result<Sealer> {
+    fn begin(&mut self, first: &[u8], next: &[u8]) -> Result<Box<Sealer>> {
         let rest = next.len().min(BLOCK_LEN - first.len());
-        let (header, cipher) = self.shared.new_file(None, self.class, &[&first, &next[..rest]])?;
+        let (header, cipher) = self.shared.new_file(None, self.class, &[first, &next[..rest]])?;
         let mut sealer = Sealer::new(cipher, &header.encode(), &mut self.out);
-        sealer.push(&first, &mut self.out);
-        Ok(sealer)
+        sealer.push(first, &mut self.out);
+        Ok(Box::new(sealer))
     }
 
     fn flush(&mut self) -> Result<()> {
@@ -121,7 +121,7 @@ impl Staged for SealedStaged {
                 self.state = State::Beginning(first);
                 return Ok(());
             }
-            State::Beginning(first) => self.begin(first, bytes)?,
+            State::Beginning(first) => self.begin(&first, bytes)?,
             State::Going(sealer) => sealer,
             State::Finished => {
                 self.state = State::Finished;
@@ -141,7 +141,7 @@ impl Staged for SealedStaged {
             return Err(Error::invalid(format!("{key} was begun for another place: who can read it is decided then")));
         }
         let sealer = match std::mem::replace(&mut self.state, State::Failed) {
-            State::Beginning(first) => Some(self.begin(first, &[])?),
+            State::Beginning(first) => Some(self.begin(&first, &[])?),
             State::Going(sealer) => Some(sealer),
             State::Finished => None,
             State::Failed => return Err(over()),

@@ -34,7 +34,7 @@ pub fn run(context: &Context, args: &InitArgs) -> Result<Outcome> {
         false => None,
     };
     let init = place.create().and_then(|backend| match &key {
-        Some(key) => Ok(Repository::init_encrypted(backend, config, context.options(), key)?),
+        Some(key) => Ok(Repository::init_encrypted(&backend, config, context.options(), key)?),
         None => Ok(Repository::init(backend, config, context.options())?),
     });
     let repository = init.with_context(|| format!("cannot make a repository in {place}"))?;

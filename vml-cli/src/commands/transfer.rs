@@ -108,7 +108,7 @@ pub fn clone(context: &Context, args: &CloneArgs) -> Result<Outcome> {
     config.check().with_context(|| format!("{} is a repository of a kind that cannot be made here", entry.url))?;
     let init = place.create().and_then(|backend| match &opened {
         // Its entries can only be read with its secrets.
-        Opened::Repository(source) if source.rights().is_some() => Ok(Repository::init_like(backend, config, context.options(), source)?),
+        Opened::Repository(source) if source.rights().is_some() => Ok(Repository::init_like(&backend, config, context.options(), source)?),
         _ => Ok(Repository::init(backend, config, context.options())?),
     });
     let repository = init.with_context(|| format!("cannot make a repository in {place}"))?;

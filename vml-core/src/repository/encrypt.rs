@@ -20,12 +20,12 @@ impl Repository {
     ///
     /// # Errors
     /// As [`init`](Self::init); `InvalidInput` for a key that cannot be the first.
-    pub fn init_encrypted(backend: Arc<dyn Backend>, mut config: Config, options: RepositoryOptions, key: &NewKey) -> Result<Self> {
+    pub fn init_encrypted(backend: &Arc<dyn Backend>, mut config: Config, options: RepositoryOptions, key: &NewKey) -> Result<Self> {
         config.features.read = vec![FEATURE_SEALED.to_owned()];
         config.check()?;
         let bytes = encode_record(CONFIG_RECORD, &config);
         refuse_taken(backend.as_ref())?;
-        let sealed = SealedBackend::create(Arc::clone(&backend), *blake3::hash(&bytes).as_bytes(), key)?;
+        let sealed = SealedBackend::create(Arc::clone(backend), *blake3::hash(&bytes).as_bytes(), key)?;
         Self::publish_config(backend.as_ref(), &bytes)?;
         sealed.confirm_keys()?;
         Ok(Self::sealed(sealed, config, options))
@@ -35,13 +35,13 @@ impl Repository {
     ///
     /// # Errors
     /// As [`init`](Self::init); `InvalidInput` when `other` is not encrypted, `NeedsKey` when it was not opened with a full key.
-    pub fn init_like(backend: Arc<dyn Backend>, mut config: Config, options: RepositoryOptions, other: &Self) -> Result<Self> {
+    pub fn init_like(backend: &Arc<dyn Backend>, mut config: Config, options: RepositoryOptions, other: &Self) -> Result<Self> {
         let sealed = other.sealed.as_ref().ok_or_else(not_encrypted)?;
         config.features = other.config.features.clone();
         config.check()?;
         let bytes = encode_record(CONFIG_RECORD, &config);
         refuse_taken(backend.as_ref())?;
-        let sealed = sealed.copy_keys(Arc::clone(&backend), *blake3::hash(&bytes).as_bytes())?;
+        let sealed = sealed.copy_keys(Arc::clone(backend), *blake3::hash(&bytes).as_bytes())?;
         Self::publish_config(backend.as_ref(), &bytes)?;
         sealed.confirm_keys()?;
         Ok(Self::sealed(sealed, config, options))

@@ -77,7 +77,7 @@ struct Both {
 
 fn trees(a: (Store<'_>, &Node), b: (Store<'_>, &Node), mut limit: u64, monitor: &dyn Monitor) -> Result<()> {
     let mut stack = Vec::new();
-    members((a.0, a.1), (b.0, b.1), Vec::new(), &mut stack, monitor)?;
+    members((a.0, a.1), (b.0, b.1), b"", &mut stack, monitor)?;
     while let Some(Both { path, listings }) = stack.pop() {
         let (mut left, mut right) = (ListingReader::new(a.0, &listings.0), ListingReader::new(b.0, &listings.1));
         loop {
@@ -85,7 +85,7 @@ fn trees(a: (Store<'_>, &Node), b: (Store<'_>, &Node), mut limit: u64, monitor: 
                 (None, None) => break,
                 (Some(x), Some(y)) if x.name == y.name => {
                     limit = limit.checked_sub(1).ok_or_else(|| Error::corrupt("the tree has more members than it says"))?;
-                    members((a.0, &x), (b.0, &y), join_path(&path, &x.name), &mut stack, monitor)?;
+                    members((a.0, &x), (b.0, &y), &join_path(&path, &x.name), &mut stack, monitor)?;
                 }
                 _ => return Err(differs(&format!("the directory /{}", display_path(&path)))),
             }
@@ -95,7 +95,7 @@ fn trees(a: (Store<'_>, &Node), b: (Store<'_>, &Node), mut limit: u64, monitor: 
 }
 
 /// Compares two members; directories are left on the stack.
-fn members(a: (Store<'_>, &Node), b: (Store<'_>, &Node), path: Vec<u8>, stack: &mut Vec<Both>, monitor: &dyn Monitor) -> Result<()> {
+fn members(a: (Store<'_>, &Node), b: (Store<'_>, &Node), path: &[u8], stack: &mut Vec<Both>, monitor: &dyn Monitor) -> Result<()> {
     let (x, y) = (a.1, b.1);
     let attributes = |node: &Node| Node { kind: NodeKind::Fifo, ..node.clone() };
     let same = attributes(x) == attributes(y)
@@ -104,13 +104,13 @@ fn members(a: (Store<'_>, &Node), b: (Store<'_>, &Node), path: Vec<u8>, stack: &
                 same_bytes((a.0, left), (b.0, right))? && holes(a.0, left)? == holes(b.0, right)?
             }
             (NodeKind::Directory(left), NodeKind::Directory(right)) => {
-                stack.push(Both { path: path.clone(), listings: (left.clone(), right.clone()) });
+                stack.push(Both { path: path.to_vec(), listings: (left.clone(), right.clone()) });
                 true
             }
             (left, right) => left == right,
         };
     monitor.advance(Task::Verify, 1, x.len());
-    if same { Ok(()) } else { Err(differs(&format!("/{}", display_path(&path)))) }
+    if same { Ok(()) } else { Err(differs(&format!("/{}", display_path(path)))) }
 }
 
 /// Where a file has holes and zeros, digested; equal for equal layouts.

@@ -216,7 +216,7 @@ impl Walk<'_, '_> {
         }
         let listing = listing_of(&root.kind).ok_or_else(|| Error::corrupt("the tree's root is no directory"))?;
         let directory = self.directory(Vec::new(), root, None);
-        let mut stack = vec![self.enter(directory, listing, both_listings(roots))?];
+        let mut stack = vec![self.enter(directory, listing, &both_listings(roots))?];
         while let Some(level) = stack.last_mut() {
             let Some(next) = level.below.next() else {
                 stack.pop();
@@ -234,7 +234,7 @@ impl Walk<'_, '_> {
             }
             let Some(listing) = listing_of(&next.node.kind).cloned() else { continue };
             let directory = self.directory(path, &next.node, Some((above, next.slot)));
-            stack.push(self.enter(directory, &listing, next.known)?);
+            stack.push(self.enter(directory, &listing, &next.known)?);
         }
         self.send()
     }
@@ -251,7 +251,7 @@ impl Walk<'_, '_> {
     }
 
     /// Handles every member that is no directory and collects those that are.
-    fn enter(&mut self, directory: Arc<Directory>, listing: &Recipe, known: Vec<(Recipe, Recipe)>) -> Result<Level> {
+    fn enter(&mut self, directory: Arc<Directory>, listing: &Recipe, known: &[(Recipe, Recipe)]) -> Result<Level> {
         let carrier = self.carrier;
         let source = carrier.options.source;
         let mut pairs: Vec<Pair<'_>> = known.iter().map(|(there, here)| Pair::new((source, there), (carrier.store, here))).collect();

@@ -73,7 +73,7 @@ fn one_entry(files: &Files, ledger: &Ledger) -> Result<()> {
 /// In an encrypted repository with two keys.
 fn sealed_entry(files: &Files, ledger: &Ledger) -> Result<()> {
     let key = |passphrase, label| cheap_key(passphrase, label, Rights::Full);
-    let repository = Repository::init_encrypted(Arc::clone(files), config(), OPTIONS, &key(PASSPHRASE, "first"))?;
+    let repository = Repository::init_encrypted(files, config(), OPTIONS, &key(PASSPHRASE, "first"))?;
     repository.access()?.add_key(&key("another", "second"))?;
     ledger.note(Fact::Made);
     save_small(files, ledger, 0, None)

@@ -17,7 +17,7 @@ use vml_testkit::noise;
 use vml_testkit::sealed::{PASSPHRASE, cheap_key};
 
 fn init_sealed(backend: &Arc<dyn Backend>) -> Repository {
-    Repository::init_encrypted(Arc::clone(backend), config(), OPTIONS, &cheap_key(PASSPHRASE, "first", Rights::Full)).unwrap()
+    Repository::init_encrypted(backend, config(), OPTIONS, &cheap_key(PASSPHRASE, "first", Rights::Full)).unwrap()
 }
 
 fn open_by(backend: &Arc<dyn Backend>, passphrase: &str) -> vml_core::Result<Repository> {
@@ -104,7 +104,7 @@ fn what_opens_it_and_what_does_not() {
     assert_eq!(clear.features.read, [FEATURE_SEALED]);
     assert_eq!(clear.chunker, config().chunker, "the seed is not in the clear");
     assert_ne!(open_sealed(&backend).config().chunker, config().chunker);
-    let again = Repository::init_encrypted(Arc::clone(&backend), config(), OPTIONS, &cheap_key("x", "x", Rights::Full));
+    let again = Repository::init_encrypted(&backend, config(), OPTIONS, &cheap_key("x", "x", Rights::Full));
     assert_eq!(again.map(drop).unwrap_err().kind(), ErrorKind::AlreadyExists);
     open_sealed(&backend);
     backend.delete("keys/slots").unwrap();
@@ -297,14 +297,14 @@ fn entries_cross_between_equal_keys_and_no_others() {
         assert!(error.to_string().contains("an encrypted repository"), "{error}");
     }
     let config = Config { created_ms: 7, ..Config::new([8; 16], 7) };
-    let copy = Repository::init_like(Arc::clone(&twin), config.clone(), OPTIONS, &source).unwrap();
+    let copy = Repository::init_like(&twin, config.clone(), OPTIONS, &source).unwrap();
     send(&source, &copy, saved.id).unwrap();
     let opened = open_by(&twin, PASSPHRASE).unwrap();
     assert_equal(&tree, build_new(&opened, &saved.id).path());
     assert!(opened.notes_of(&saved.id).unwrap().iter().any(|note| note.text == "good"));
     assert_eq!(problems_of_check(&opened, true), [""; 0]);
     send(&open_by(&twin, PASSPHRASE).unwrap(), &source, saved.id).unwrap();
-    assert_eq!(Repository::init_like(memory(), config, OPTIONS, &in_plain).map(drop).unwrap_err().kind(), ErrorKind::InvalidInput);
+    assert_eq!(Repository::init_like(&memory(), config, OPTIONS, &in_plain).map(drop).unwrap_err().kind(), ErrorKind::InvalidInput);
 }
 
 #[test]

@@ -205,7 +205,7 @@ impl Repository {
         &self,
         sources: &[&dyn RepairSource],
         monitor: &dyn Monitor,
-        ask: &dyn Fn(&dyn RepairSource) -> Result<Option<Vec<u8>>>,
+        ask: Ask<'_>,
         is_it: &dyn Fn(&[u8]) -> bool,
     ) -> Option<(Vec<u8>, String)> {
         sources.iter().find_map(|source| match ask(*source) {
@@ -217,6 +217,9 @@ impl Repository {
         })
     }
 }
+
+/// Asks a source for a record.
+type Ask<'a> = &'a dyn Fn(&dyn RepairSource) -> Result<Option<Vec<u8>>>;
 
 fn decodes<T: bincode::Encode + bincode::Decode<()>>(kind: RecordKind) -> impl Fn(&[u8]) -> Result<()> {
     move |bytes| decode_record::<T>(kind, bytes).map(|_| ())
