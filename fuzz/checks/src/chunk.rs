@@ -141,7 +141,7 @@ pub fn salvage(bytes: &[u8]) {
         let files = MemoryBackend::new();
         files.put(&PackKind::Data.key(&id), &bytes).expect("memory takes it");
         let mut count = 0;
-        let found = for_each_sound(&files, PackKind::Data, &id, &mut |sound| {
+        let found = for_each_sound(&files, &vml_chunk::IdKey::PLAIN, PackKind::Data, &id, &mut |sound| {
             match sound {
                 Sound::Frame { stored, plain, chunks } => {
                     assert!(bytes.windows(stored.len()).any(|window| window == stored), "a frame stands in its pack");

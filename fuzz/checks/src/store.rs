@@ -142,7 +142,7 @@ impl Model {
                 }
             }
         }
-        let checked = self.repository.check(CheckOptions { data: true }, &NoMonitor);
+        let checked = self.repository.check(CheckOptions { data: true, ..CheckOptions::default() }, &NoMonitor);
         assert!(self.damaged || checked.is_ok_and(|checked| checked.problems_count == 0), "a check finds something");
     }
 }

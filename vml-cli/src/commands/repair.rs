@@ -104,7 +104,7 @@ fn open_others(context: &Context, from: &[String]) -> Result<Vec<(String, Other)
             Some(entry) => entry.clone(),
             None => list::Entry { url: remotes::normal(name)?, own: true, token: None, program: None },
         };
-        Ok(Other::Remote(Opened::open(&entry, Limit::new(None), context.options())?))
+        Ok(Other::Remote(Opened::open(&entry, Limit::new(None), context.options(), context.keys())?))
     };
     let named = |name: &String| -> Result<(String, Other)> {
         let other = open(name).with_context(|| format!("cannot use {name}"))?;

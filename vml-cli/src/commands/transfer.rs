@@ -17,6 +17,9 @@ use vml_core::remote::{OpenRemote, Remote, RemoteRef, TransferPlan, TransferRequ
 use vml_core::transplant::{Bringer, TransplantRequest, plan_transplant, transplant};
 use vml_core::{Config, EntryId, Error, ErrorKind, Repository};
 
+/// Looks into what is about to be sent: entries, and those that the other end has.
+type Look<'a> = &'a dyn Fn(&[EntryId], &[EntryId]) -> Result<()>;
+
 /// Fewest digits of an id.
 const ID_DIGITS_MIN: usize = 4;
 
@@ -227,14 +230,7 @@ impl Crossing<'_> {
     }
 
     /// The same where both cut streams in different ways.
-    fn carry(
-        &self,
-        source: &Repository,
-        target: &Repository,
-        from: Bringer<'_>,
-        entries: &[EntryId],
-        look: &dyn Fn(&[EntryId], &[EntryId]) -> Result<()>,
-    ) -> Result<Outcome> {
+    fn carry(&self, source: &Repository, target: &Repository, from: Bringer<'_>, entries: &[EntryId], look: Look<'_>) -> Result<Outcome> {
         let started = Instant::now();
         let what = TransferRequest { entries, history: !self.line.no_history, marks: true };
         let mut plan = plan_transplant(source, target, &what, self.progress)?;

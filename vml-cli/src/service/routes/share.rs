@@ -95,6 +95,7 @@ fn write(
         since: since.as_slice(),
         full,
         level: LEVEL,
+        solid: false,
         threads: 1,
         author: &service.author,
         time_ms,
