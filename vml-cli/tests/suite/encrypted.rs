@@ -31,7 +31,7 @@ fn it_is_used_like_any_other() {
     assert!(host.ok(["diff", "work@~1", "good"]).contains("home/dev/notes"));
     host.ok(["build", "good", "built"]);
     host.ok(["build", "work@~1", "built", "--delete", "--yes"]);
-    host.ok(["save", "work", "--dry-run"]);
+    host.ok(["save", "work", "-m", "tried", "--dry-run"]);
     host.ok(["check", "--data"]);
     host.ok(["forget", "work@~1", "--yes"]);
     host.ok(["gc"]);
@@ -45,7 +45,9 @@ fn it_is_used_like_any_other() {
 fn without_its_key_it_tells_which_there_are_and_nothing_else() {
     let host = with_area();
     host.ok(["save", "work", "-m", "first"]);
-    for args in [&["log"][..], &["save", "work"], &["stats"], &["gc"], &["check"], &["build", "work@latest", "x"], &["access", "rotate"]] {
+    for args in
+        [&["log"][..], &["save", "work", "-m", "x"], &["stats"], &["gc"], &["check"], &["build", "work@latest", "x"], &["access", "rotate"]]
+    {
         without_key(&host, args).fails(3, &["encrypted", "\"laptop\" (passphrase)", "--passphrase-file"]);
     }
     let listed = without_key(&host, &["access", "list", "--json"]);

@@ -29,7 +29,7 @@ const BUILD: &str = "entry directory files kept_files directories others deleted
 fn every_command_prints_the_documented_keys() {
     let host = Host::bare();
     make_guest(&host.path("guest"));
-    assert_keys(&host.json(["init"]), "repository");
+    assert_keys(&host.json(["init"]), "repository encrypted");
     let base = host.json(["base", "add", "plain@1", "--tree", "guest"]);
     assert_keys(&base, SAVE);
     assert_eq!(base["origin"], "plain@1");

@@ -21,6 +21,7 @@ mod manual;
 #[cfg(feature = "object")]
 mod objects;
 mod odd_names;
+mod old_formats;
 mod places;
 mod read_only;
 mod recovery;

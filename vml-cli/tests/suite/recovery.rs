@@ -49,7 +49,7 @@ fn first_file(host: &Host, dir: &str) -> PathBuf {
 
 /// The newest entry's record: the one that the area names.
 fn latest(host: &Host) -> PathBuf {
-    let id = host.json(["show", "work@latest"])["id"].as_str().unwrap().to_owned();
+    let id = host.json(["show", "work@latest"])["entry"].as_str().unwrap().to_owned();
     host.repository().join("entries").join(id)
 }
 

@@ -172,6 +172,7 @@ fn what_a_remote_cuts_otherwise_is_carried_over() {
     // A file that was made there is taken here.
     tom.ok(["share", "work@latest", "-o", "work.vml"]);
     fs::copy(tom.path("work.vml"), eva.path("work.vml")).unwrap();
-    let said = eva.ok(["receive", "work.vml"]);
-    assert!(said.contains("there already"), "{said}");
+    let received = eva.run(["receive", "work.vml"]);
+    assert!(received.code == 0 && received.out.contains("there already"), "{}", received.out);
+    assert!(received.err.contains("its entries are carried over"), "{}", received.err);
 }

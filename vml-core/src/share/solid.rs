@@ -122,7 +122,16 @@ impl SolidReader {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use vml_testkit::noise::{incompressible, text};
+
+    fn incompressible(seed: u64, len: usize) -> Vec<u8> {
+        let mut bytes = vec![0; len];
+        blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut bytes);
+        bytes
+    }
+
+    fn text(seed: u64, len: usize) -> Vec<u8> {
+        incompressible(seed, len).into_iter().map(|byte| b"etaoin shrdlu"[usize::from(byte) % 13]).collect()
+    }
 
     fn sections() -> Vec<(Vec<u32>, Vec<u8>)> {
         let noise = incompressible(1, 300_000);
