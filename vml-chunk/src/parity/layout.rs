@@ -104,7 +104,7 @@ impl ParityLayout {
         bytes
     }
 
-    /// Reads the last [`TRAILER_LEN`] bytes of a file of `file_len`.
+    /// Reads the trailer, the last bytes of a file of `file_len`.
     ///
     /// # Errors
     /// `UnsupportedFormat` for a newer version, else `Corrupt`.
