@@ -239,7 +239,10 @@ impl Repository {
             repaired.written_bytes = taken.written_bytes;
             stay.extend(taken.stay.iter().map(|(key, error)| (key.clone(), describe(error))));
         }
-        repaired.indexed_packs_count = store.rebuild_index()?.packs_count;
+        // A pack that could not be read just now may have lost its footer: only the old index knows what is in it.
+        if stay.is_empty() {
+            repaired.indexed_packs_count = store.rebuild_index()?.packs_count;
+        }
         Ok(())
     }
 
