@@ -12,6 +12,7 @@ use crate::backend::{Backend, Listed, Mapped, PutOutcome, Staged, check_key};
 use crate::error::{Error, ErrorKind, Result};
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 /// Times that a swap is tried on a file that reads as expected and is changed at that moment.
@@ -34,6 +35,8 @@ pub(super) struct Shared {
     names: Names,
     random: Random,
     secrets: RwLock<Arc<Secrets>>,
+    /// Whether the keyring that the secrets came from is durable: who put it there may have been killed just before.
+    keys_durable: AtomicBool,
     /// Files that were read from, by their keys.
     opened: Mutex<HashMap<String, Arc<Opened>>>,
     agreed: Mutex<Agreed>,
@@ -79,6 +82,7 @@ impl SealedBackend {
             names: Names::new(&secrets.names),
             random,
             secrets: RwLock::new(secrets),
+            keys_durable: AtomicBool::new(false),
             opened: Mutex::default(),
             agreed: Mutex::default(),
             buffers: Mutex::default(),
@@ -115,7 +119,10 @@ impl Shared {
     }
 
     fn set_secrets(&self, secrets: Arc<Secrets>) {
+        self.keys_durable.store(false, Ordering::Release);
         *self.secrets.write().unwrap_or_else(PoisonError::into_inner) = secrets;
+        // Somebody may have settled in between what he had read before.
+        self.keys_durable.store(false, Ordering::Release);
     }
 
     /// The file's key in the inner backend.
@@ -135,6 +142,11 @@ impl Shared {
     /// no two files that differ in it have one key even if a machine's randomness repeats, as after it was set back to an earlier state.
     pub(super) fn new_file(&self, name: Option<&str>, class: Class, content: &[&[u8]]) -> Result<(Header, Cipher)> {
         let secrets = self.secrets();
+        if !self.keys_durable.load(Ordering::Acquire) {
+            // Nothing is sealed with secrets that a loss of power could take away.
+            self.inner.settle("keys")?;
+            self.keys_durable.store(true, Ordering::Release);
+        }
         let (number, epoch) = secrets.current();
         let mut random = Key::default();
         (self.random)(&mut *random)?;

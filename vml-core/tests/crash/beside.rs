@@ -6,11 +6,11 @@ use crate::objects::{self, keyed};
 use crate::replay::{assert_sound, local, rounds, seed};
 use crate::scenarios::{Base, digests, named};
 use crate::sound::learn;
-use crate::world::{OPTIONS, ROOT, collect, forget, read, save_by, world};
+use crate::world::{ROOT, collect, forget, open, read, save_by, world};
 use std::sync::Arc;
 use std::time::Instant;
 use vml_chunk::LocalBackend;
-use vml_core::{Backend, EntryId, ErrorKind, Repository, Result};
+use vml_core::{Backend, EntryId, ErrorKind, Result};
 use vml_testkit::crash::{Disk, Fault, Handle, Objects, Tally, Trouble, Turns, side_by_side};
 use vml_testkit::faulty::FaultyBackend;
 use vml_testkit::noise::Rng;
@@ -48,7 +48,7 @@ impl Act {
     }
 
     pub fn run(self, files: &Files, ledger: &Ledger) -> Result<()> {
-        let repository = Repository::open(Arc::clone(files), OPTIONS)?;
+        let repository = open(files)?;
         match self {
             Self::Save(area, tree, years) => save_by(years, &repository, ledger, area, world().trees()[tree], None).map(|_| ()),
             Self::Read(id) => read(&repository, ledger, &id),
