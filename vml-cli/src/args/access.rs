@@ -45,7 +45,7 @@ it tells nothing of what was saved before.
 
 Examples:
   vml access add --label laptop
-  vml access add --label host7 --put-only --new-key-file /root/vml.key")]
+  vml access add --label host7 --put-only --new-key-file /etc/vml/host7.key")]
 pub struct AccessAddArgs {
     /// By what it is told from others; everybody who sees the repository's files can read it
     #[arg(long, value_name = "TEXT")]

@@ -9,7 +9,7 @@ Examples:
   vml init
   vml --repo /srv/vml init
   vml init --encrypt
-  vml init --encrypt --passphrase-file /root/passphrase
+  vml init --encrypt --passphrase-file /etc/vml/passphrase
   vml init --chunker fixed:4K
   vml init --parity 5%")]
 pub struct InitArgs {
