@@ -2,7 +2,7 @@
 
 use crate::seal;
 use vml_chunk::format::{FRAME_MAGIC, PACK_HEADER_LEN, PACK_TRAILER_LEN};
-use vml_chunk::frame::{Codec, FrameBuilder, FrameDecoder, FrameEncoder, FrameHeader};
+use vml_chunk::frame::{Codec, Filter, FrameBuilder, FrameDecoder, FrameEncoder, FrameHeader};
 use vml_chunk::index::{PackRow, Segment, merge_segments};
 use vml_chunk::pack::{Footer, Trailer};
 use vml_chunk::parity::{Mending, ParityLayout, parity_key};
@@ -123,7 +123,11 @@ fn encode_header(header: &FrameHeader) -> Vec<u8> {
         Codec::Raw => 0,
         Codec::Zstd => 1,
     };
-    bytes.extend_from_slice(&[codec, 0]);
+    let filter = match header.filter {
+        Filter::None => 0,
+        Filter::X86 => 1,
+    };
+    bytes.extend_from_slice(&[codec, filter]);
     bytes.extend_from_slice(&u16::try_from(header.chunk_lens.len()).expect("limited").to_le_bytes());
     bytes.extend_from_slice(&header.plain_len.to_le_bytes());
     bytes.extend_from_slice(&header.payload_len.to_le_bytes());

@@ -96,6 +96,14 @@ pub fn placed_json(id: &EntryId, entry: &Entry, new: bool, placed: Option<&Place
     value
 }
 
+/// Of what an entry is, and what was said of it, if anything was.
+pub fn what(entry: &Entry) -> String {
+    match human::first_line(&entry.message) {
+        said if said.is_empty() => entry.origin(),
+        said => format!("{}: {said}", entry.origin()),
+    }
+}
+
 /// What became of an entry's ref, as the end of a sentence for people.
 pub fn place(entry: &Entry, placed: Option<&Placed>, there: &str) -> String {
     match placed {
@@ -109,10 +117,10 @@ pub fn place(entry: &Entry, placed: Option<&Placed>, there: &str) -> String {
 
 fn tell(context: &Context, received: &Received, elapsed_ms: u64) -> Result<()> {
     for got in &received.entries {
-        let (id, origin) = (got.id.short(), got.entry.origin());
+        let (id, what) = (got.id.short(), what(&got.entry));
         let was = if got.new { "received" } else { "there already:" };
         let place = place(&got.entry, got.placed.as_ref(), "here");
-        context.say(format_args!("{was} {id} of {origin}: {}{place}", human::first_line(&got.entry.message)))?;
+        context.say(format_args!("{was} {id} of {what}{place}"))?;
     }
     context.say(signed_by(received.signer.as_ref(), received.known_as.as_deref()))?;
     context.say(format_args!(

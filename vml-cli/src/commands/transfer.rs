@@ -280,13 +280,7 @@ impl Crossing<'_> {
         }
         for (entry, arrived) in &done.entries {
             let place = receive::place(entry, arrived.placed.as_ref(), if self.word == "pushed" { "there" } else { "here" });
-            context.say(format_args!(
-                "{} {} of {}: {}{place}",
-                self.word,
-                arrived.id.short(),
-                entry.origin(),
-                human::first_line(&entry.message)
-            ))?;
+            context.say(format_args!("{} {} of {}{place}", self.word, arrived.id.short(), receive::what(entry)))?;
         }
         for tag in &done.other_tags {
             context.say(format_args!("the tag {} names another entry there, and goes on doing so", human::printable(tag)))?;

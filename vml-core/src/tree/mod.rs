@@ -26,7 +26,6 @@ mod read;
 mod restore;
 mod restore_member;
 mod same;
-mod scan;
 mod walk;
 mod witness;
 

@@ -284,7 +284,10 @@ fn a_damaged_listing_costs_its_directory_and_no_other() {
     let saved = save(&init(&files), "work", &tree);
     let key = &keys(files.as_ref(), "meta")[0];
     let bytes = read(files.as_ref(), key);
-    apply(files.as_ref(), key, Damage::Flip(bytes.len() / 2 * 8));
+    // One of three places may be of the witness, which is not built.
+    for quarter in 1..4 {
+        apply(files.as_ref(), key, Damage::Flip(bytes.len() / 4 * quarter * 8));
+    }
     let target = temp();
     let (restored, problems) = build(&open(&files), &saved.id, target.path(), &restoring()).unwrap();
     assert!(!problems.is_empty() && problems.len() < 30, "{problems:?}");
