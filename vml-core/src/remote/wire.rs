@@ -86,11 +86,11 @@ impl<R: Read> BlockReader<R> {
     /// # Errors
     /// `Corrupt` when the stream is cut or names a length beyond the limit, else what reading says.
     pub fn next_block(&mut self) -> Result<Option<Vec<u8>>> {
-        Ok(self.next_behind::<0>()?.map(|([], bytes)| bytes))
+        self.next_len()?.map(|len| self.take(len)).transpose()
     }
 
-    /// The next block, its first bytes apart from the others.
-    fn next_behind<const N: usize>(&mut self) -> Result<Option<([u8; N], Vec<u8>)>> {
+    /// The length of the next block, whose bytes come next; `None` after the last.
+    fn next_len(&mut self) -> Result<Option<usize>> {
         if self.ended {
             return Ok(None);
         }
@@ -104,15 +104,15 @@ impl<R: Read> BlockReader<R> {
         if len > self.max_len {
             return Err(Error::corrupt(format!("a block of {len} bytes came where at most {} are possible", self.max_len)));
         }
-        let Some(len) = len.checked_sub(N) else {
-            return Err(Error::corrupt(format!("a block of {len} bytes came where at least {N} are needed")));
-        };
-        let mut first = [0; N];
-        self.fill(&mut first)?;
+        Ok(Some(len))
+    }
+
+    /// So many bytes of a block.
+    fn take(&mut self, len: usize) -> Result<Vec<u8>> {
         // Room is only named here: pages of it are taken when something comes.
         let mut bytes = Vec::with_capacity(len);
         let read = (&mut self.input).take(len as u64).read_to_end(&mut bytes).at(|| "cannot read what comes")?;
-        if read < len { Err(cut()) } else { Ok(Some((first, bytes))) }
+        if read < len { Err(cut()) } else { Ok(bytes) }
     }
 
     fn fill(&mut self, buffer: &mut [u8]) -> Result<()> {
@@ -147,11 +147,16 @@ pub fn decode_parcel(input: impl Read) -> Result<Parcel> {
     let mut blocks = BlockReader::new(input, FRAME_BLOCK_MAX_LEN);
     let mut parcel = Parcel::new();
     let mut len = 0;
-    while let Some(([number], frame)) = blocks.next_behind()? {
-        len += frame.len();
+    while let Some(block_len) = blocks.next_len()? {
+        len += block_len;
         if len > PARCEL_MAX {
             return Err(Error::corrupt(format!("more than {PARCEL_MAX} bytes of frames came at once")));
         }
+        // Read apart, so that the frame need not be moved.
+        let mut number = [0];
+        blocks.fill(&mut number)?;
+        let [number] = number;
+        let frame = blocks.take(block_len - 1)?;
         let kind = PackKind::from_number(number);
         parcel.push((kind.ok_or_else(|| Error::corrupt(format!("a frame of kind {number} came, which is unknown")))?, frame));
     }
