@@ -34,9 +34,7 @@ pub(super) struct Shared {
     config: [u8; 32],
     names: Names,
     random: Random,
-    secrets: RwLock<Arc<Secrets>>,
-    /// Whether the keyring that the secrets came from is durable: who put it there may have been killed just before.
-    keys_durable: AtomicBool,
+    current: RwLock<Arc<Current>>,
     /// Files that were read from, by their keys.
     opened: Mutex<HashMap<String, Arc<Opened>>>,
     agreed: Mutex<Agreed>,
@@ -81,8 +79,7 @@ impl SealedBackend {
             config,
             names: Names::new(&secrets.names),
             random,
-            secrets: RwLock::new(secrets),
-            keys_durable: AtomicBool::new(false),
+            current: RwLock::new(Arc::new(Current::new(secrets))),
             opened: Mutex::default(),
             agreed: Mutex::default(),
             buffers: Mutex::default(),
@@ -113,16 +110,30 @@ impl SealedBackend {
     }
 }
 
+/// The secrets that are used now.
+struct Current {
+    secrets: Arc<Secrets>,
+    /// Whether the keyring that they came from is durable: who put it there may have been killed just before.
+    durable: AtomicBool,
+}
+
+impl Current {
+    fn new(secrets: Arc<Secrets>) -> Self {
+        Self { secrets, durable: AtomicBool::new(false) }
+    }
+}
+
 impl Shared {
+    fn current(&self) -> Arc<Current> {
+        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
     fn secrets(&self) -> Arc<Secrets> {
-        Arc::clone(&self.secrets.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.current().secrets)
     }
 
     fn set_secrets(&self, secrets: Arc<Secrets>) {
-        self.keys_durable.store(false, Ordering::Release);
-        *self.secrets.write().unwrap_or_else(PoisonError::into_inner) = secrets;
-        // Somebody may have settled in between what he had read before.
-        self.keys_durable.store(false, Ordering::Release);
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(Current::new(secrets));
     }
 
     /// The file's key in the inner backend.
@@ -141,12 +152,13 @@ impl Shared {
     /// The header of a new file, and its cipher. `name` is bound; `content` is what is known of its bytes: it goes into the salt beside randomness, so that
     /// no two files that differ in it have one key even if a machine's randomness repeats, as after it was set back to an earlier state.
     pub(super) fn new_file(&self, name: Option<&str>, class: Class, content: &[&[u8]]) -> Result<(Header, Cipher)> {
-        let secrets = self.secrets();
-        if !self.keys_durable.load(Ordering::Acquire) {
+        let current = self.current();
+        if !current.durable.load(Ordering::Acquire) {
             // Nothing is sealed with secrets that a loss of power could take away.
             self.inner.settle("keys")?;
-            self.keys_durable.store(true, Ordering::Release);
+            current.durable.store(true, Ordering::Release);
         }
+        let secrets = Arc::clone(&current.secrets);
         let (number, epoch) = secrets.current();
         let mut random = Key::default();
         (self.random)(&mut *random)?;
