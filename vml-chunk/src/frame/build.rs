@@ -119,9 +119,11 @@ impl FrameEncoder {
             // A frame that shrinks by less than 1/64 is not worth its decompression.
             if self.payload.len() + plain.len() / 64 < plain.len() {
                 codec = Codec::Zstd;
-            } else if std::mem::replace(&mut filter, Filter::None) == Filter::X86 {
-                filter::undo(&mut plain);
             }
+        }
+        if codec == Codec::Raw && filter == Filter::X86 {
+            filter::undo(&mut plain);
+            filter = Filter::None;
         }
         let payload = match codec {
             Codec::Raw => &plain,

@@ -7,7 +7,7 @@
 //! ```
 //! `cargo test -p vml-cli --test suite old_formats -- --ignored` with `VML_MAKE_REPOSITORY=VERSION` makes one: once, before a version is released.
 
-use crate::support::{Host, make_guest, write};
+use crate::support::{Host, make_guest, settle, write};
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
@@ -113,10 +113,6 @@ fn files_named(dir: &Path, extension: &str) -> Vec<String> {
     stems.map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned()).collect()
 }
 
-fn settled(dir: &Path) {
-    crate::support::settle(dir);
-}
-
 #[test]
 #[ignore = "makes testdata/repos/VERSION, once, before that version is released"]
 fn make_a_repository_of_this_version() {
@@ -128,7 +124,7 @@ fn make_a_repository_of_this_version() {
     for tree in ["base", "guest"] {
         make_guest(&host.path(tree));
         write(&host.path(tree).join("usr/lib/large"), &incompressible(1, 40_000));
-        settled(&host.path(tree));
+        settle(&host.path(tree));
     }
     host.ok(["base", "add", "debian@12", "--tree", "base"]);
     let expect = |name: &str, listing: String| {
@@ -144,12 +140,12 @@ fn make_a_repository_of_this_version() {
     symlink("nowhere", home.join("dangling")).unwrap();
     let sparse = fs::File::create(home.join("sparse")).unwrap();
     sparse.set_len(300_000).unwrap();
-    settled(&host.path("guest"));
+    settle(&host.path("guest"));
     fs::set_permissions(home.join("plot.py"), fs::Permissions::from_mode(0o755)).unwrap();
     host.ok(["area", "add", "work", "--tree", "guest", "--base", "debian@12"]);
     host.ok(["save", "work", "-m", "first"]);
     write(&home.join("notes"), b"two\n");
-    settled(&host.path("guest"));
+    settle(&host.path("guest"));
     host.ok(["save", "work", "-m", "second", "--tag", "shared"]);
     expect("shared", listing(&host.path("guest")));
     host.ok(["note", "shared", "a remark"]);

@@ -284,7 +284,7 @@ fn a_damaged_listing_costs_its_directory_and_no_other() {
     let saved = save(&init(&files), "work", &tree);
     let key = &keys(files.as_ref(), "meta")[0];
     let bytes = read(files.as_ref(), key);
-    // One of three places may be of the witness, which is not built.
+    // In several places, because not all that is stored is needed to build.
     for quarter in 1..4 {
         apply(files.as_ref(), key, Damage::Flip(bytes.len() / 4 * quarter * 8));
     }
