@@ -56,7 +56,7 @@ pub fn run(context: &Context, args: &CheckArgs) -> Result<Outcome> {
     }
     if sample.is_some() {
         let rest = human::counted(checked.left_out_packs_count, "pack");
-        context.say(format_args!("read a sample of {}; {rest} are for other samples", human::counted(checked.packs_count, "pack")))?;
+        context.say(format_args!("read a sample of {}; {rest} left for other samples", human::counted(checked.packs_count, "pack")))?;
     }
     tell_touched(context, &checked)?;
     let read = if options.data { format!(", {} read", human::size(checked.bytes)) } else { String::new() };

@@ -18,8 +18,10 @@ use vml_chunk::format::META_FRAME_LEN;
 use vml_chunk::frame::{FrameBuilder, FrameEncoder};
 use vml_chunk::{ChunkId, ChunkerParams, Error, ErrorKind, PackKind, Reliance, Result, StoreWriter};
 
-/// Chunks of one call of `each`, so that the sink can begin before the walk is at its end.
+/// Chunks of one call of `each` at most, so that the sink can begin before the walk is at its end.
 const NEEDS_LEN: usize = CHUNKS_MAX / 4;
+/// Chunks of the first; each later one is twice as long.
+const FIRST_NEEDS_LEN: usize = 1 << 10;
 
 /// A repository that this process has open.
 pub struct OpenRemote<'r> {
@@ -260,6 +262,7 @@ impl Remote for OpenRemote<'_> {
             }
         }
         let mut batch = Needs::default();
+        let mut batch_len = FIRST_NEEDS_LEN;
         let mut numbers: HashMap<FrameAt, u32> = HashMap::new();
         for id in entries {
             let entry = self.repository.entry(id)?;
@@ -286,7 +289,8 @@ impl Remote for OpenRemote<'_> {
                     next
                 });
                 batch.chunks.push(Need { id: *chunk, len, frame: number });
-                if batch.chunks.len() >= NEEDS_LEN {
+                if batch.chunks.len() >= batch_len {
+                    batch_len = NEEDS_LEN.min(2 * batch_len);
                     numbers.clear();
                     each(std::mem::take(&mut batch))?;
                 }

@@ -12,7 +12,7 @@ use std::sync::{Mutex, PoisonError};
 use vml_chunk::{ChunkId, Error, ErrorKind, PackKind, Result};
 
 /// Frames and chunks are on their way in so many calls at once, which hides how far away the other end is.
-const AT_ONCE: usize = 4;
+const AT_ONCE: usize = 6;
 /// Entries that are sent and committed together.
 const GROUP_MAX: usize = 32;
 /// A collection at either end may take away what was there a moment ago.
