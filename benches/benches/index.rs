@@ -67,7 +67,7 @@ fn index(criterion: &mut Criterion) {
                 bytes.extend_from_slice(part);
                 Ok(())
             });
-            written.map(|()| bytes.len()).unwrap()
+            written.map(|_| bytes.len()).unwrap()
         });
     });
     let bytes = build(1, &all);

@@ -57,7 +57,7 @@ pub mod store;
 
 #[cfg(feature = "object")]
 pub use backend::ObjectBackend;
-pub use backend::{Backend, CachedBackend, DiscardBackend, Listed, LocalBackend, Mapped, MemoryBackend, PutOutcome, Staged, files};
+pub use backend::{Backend, CachedBackend, DiscardBackend, Listed, LocalBackend, Mapped, MemoryBackend, Paged, PutOutcome, Staged, files};
 pub use chunker::{Chunker, ChunkerParams};
 pub use error::{Error, ErrorKind, IoResultExt, Result};
 pub use id::{ChunkId, IdKey, PackId};

@@ -7,7 +7,7 @@ use benches::compare::options::Options;
 use benches::compare::report::{self, Setting, ToolInfo};
 use benches::compare::tools::{DiskVml, Vml};
 use benches::compare::verdict::verdicts;
-use benches::compare::{disks, live, million, mount, page, run, sharing, tools, tune, upkeep};
+use benches::compare::{disks, live, million, mount, page, run, scale, sharing, tools, tune, upkeep};
 use clap::Parser;
 use serde_json::{Map, Value};
 use std::fs;
@@ -27,6 +27,12 @@ fn main() -> ExitCode {
 fn compare(options: &Options) -> Result<()> {
     if let Some(repository) = &options.fill_million {
         return million::fill(repository);
+    }
+    if let Some((step, (place, chunks))) =
+        options.scale_step.as_deref().zip(options.scale_place.as_deref().zip(options.scale.first().copied()))
+    {
+        println!("{}", scale::steps::run(step, &scale::steps::place(place, options.scale_key.as_deref(), chunks))?);
+        return Ok(());
     }
     options.check()?;
     let kind = if options.disks || options.tune || options.machines.is_some() { Kind::Images } else { Kind::Trees };
@@ -95,6 +101,12 @@ fn compare(options: &Options) -> Result<()> {
         let rows = million::run(&vml, work.path())?;
         blocks.push(("million", format!("{}\n\n{}", report::machine_line(&machine), million::markdown(&rows))));
         numbers.insert("million".to_owned(), million::to_json(&rows));
+    }
+    if !options.scale.is_empty() {
+        let vml = Vml::new(tools::locate_vml(options)?);
+        let sizes = scale::run(&vml, &options.scale, work.path())?;
+        blocks.push(("scale", scale::report::markdown(&report::machine_line(&machine), &sizes)));
+        numbers.insert("scale".to_owned(), scale::to_json(&sizes));
     }
     write(options, &blocks, numbers)
 }

@@ -48,15 +48,15 @@ pub fn measure(mut command: Command, scratch: &Path) -> Result<Measured> {
 
 /// The one place with a system call of its own: the standard library waits without telling what a child used.
 #[allow(unsafe_code)]
-mod wait {
+pub(super) mod wait {
     use std::io;
 
-    pub(super) struct Usage {
-        pub(super) cpu_s: f64,
-        pub(super) peak_bytes: u64,
+    pub(in crate::compare) struct Usage {
+        pub(in crate::compare) cpu_s: f64,
+        pub(in crate::compare) peak_bytes: u64,
     }
 
-    pub(super) fn wait4(pid: u32) -> io::Result<(i32, Usage)> {
+    pub(in crate::compare) fn wait4(pid: u32) -> io::Result<(i32, Usage)> {
         let pid = libc::pid_t::try_from(pid).map_err(io::Error::other)?;
         let mut status = 0;
         // SAFETY: rusage is a plain struct of integers, for which zero bytes are a value.

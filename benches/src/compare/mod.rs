@@ -10,6 +10,7 @@
 //! report    tables, JSON                      live          machines that run
 //! verdict   goals                             page          the block in the page
 //! sharing   files, pushes, a service        upkeep        checking, collecting
+//! scale     up to a hundred million chunks
 //! ```
 
 pub mod corpus;
@@ -25,6 +26,7 @@ pub mod page;
 pub mod report;
 pub mod results;
 pub mod run;
+pub mod scale;
 pub mod sharing;
 pub mod tools;
 pub mod tune;

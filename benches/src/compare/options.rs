@@ -41,6 +41,10 @@ pub struct Options {
     /// Measure log, show and check on a repository with a million chunks
     #[arg(long)]
     pub log_million: bool,
+    /// Measure the index, and commands on repositories, with each of these many chunks
+    #[arg(long, value_name = "CHUNKS", value_delimiter = ',', num_args = 0..=1, default_missing_value = "1000000,10000000,100000000",
+        value_parser = clap::value_parser!(u64).range(1000..=1_000_000_000))]
+    pub scale: Vec<u64>,
     /// Measure machines that run, with the guest in this folder, made by testdata/make-guest
     #[arg(long, value_name = "DIR", requires = "corpus")]
     pub machines: Option<PathBuf>,
@@ -56,6 +60,15 @@ pub struct Options {
     /// Set by the program itself: fill this repository with a million chunks and end
     #[arg(long, hide = true, value_name = "REPOSITORY")]
     pub fill_million: Option<PathBuf>,
+    /// Set by the program itself: take this step of --scale in this repository and end
+    #[arg(long, hide = true, value_name = "STEP", requires_all = ["scale", "scale_place"])]
+    pub scale_step: Option<String>,
+    /// Set by the program itself
+    #[arg(long, hide = true, value_name = "REPOSITORY")]
+    pub scale_place: Option<PathBuf>,
+    /// Set by the program itself
+    #[arg(long, hide = true, value_name = "FILE")]
+    pub scale_key: Option<PathBuf>,
 }
 
 /// What every tool is named.
@@ -70,10 +83,10 @@ impl Options {
         if let Some(unknown) = self.tools.iter().find(|tool| !KNOWN.contains(&tool.as_str())) {
             bail!("there is no tool {unknown:?}: choose from {}", KNOWN.join(","));
         }
-        if self.corpus.is_none() && !self.log_million {
+        if self.corpus.is_none() && !self.log_million && self.scale.is_empty() {
             bail!(
                 "give --corpus DIR, a directory with trees/{{base,w1,w2,w3,v1}}: five states of one guest, each a directory tree; \
-                 or --log-million, which makes its own repository"
+                 or --log-million or --scale, which make their own repositories"
             );
         }
         Ok(())
@@ -91,6 +104,8 @@ mod tests {
         assert!(parse(&["--corpus", "x", "--tools", "vml,zpaq"]).unwrap_err().contains("\"zpaq\""));
         assert!(parse(&["--corpus", "x", "--tools", "vml,borg"]).is_ok());
         assert!(parse(&["--log-million"]).is_ok());
+        assert!(parse(&["--scale"]).is_ok() && parse(&["--scale", "5000"]).is_ok());
+        assert_eq!(Options::parse_from(["compare", "--scale", "--runs", "1"]).scale, [1_000_000, 10_000_000, 100_000_000]);
         assert!(parse(&["--corpus", "x", "--disks", "--tune"]).is_ok());
         assert!(Options::try_parse_from(["compare", "--disks", "--log-million"]).is_err(), "disks need a corpus");
     }

@@ -3,6 +3,7 @@
 use crate::seal;
 use crate::seeds::Seed;
 use std::sync::Arc;
+use vml_chunk::index::Source as _;
 use vml_chunk::seal::{Keyring, NewKey, Random, SLOTS_KEY, SealedBackend, Unlock, plain_len, scrub};
 use vml_chunk::{Backend, ErrorKind, MemoryBackend};
 
@@ -53,10 +54,14 @@ fn in_place(inner: &dyn Backend, sealed: &SealedBackend, key: &str, bytes: &[u8]
         }
         Err(error) => assert_eq!(error.kind(), ErrorKind::Corrupt, "{error:?}"),
     }
-    assert_eq!(sealed.len(key).ok(), plain_len(bytes.len() as u64));
+    assert_eq!(sealed.len(key).ok(), plain_len(key, bytes.len() as u64));
     let mut part = [0; 4];
     if sealed.read_at(key, 5, &mut part).is_ok() {
         assert_eq!(part, CONTENT[5..9], "bytes that nobody sealed");
+    }
+    if let Ok(paged) = sealed.paged(key) {
+        _ = paged.with(5, 4, |part| assert_eq!(part, &CONTENT[5..9], "bytes that nobody sealed"));
+        assert!(paged.with(usize::MAX, 4, |_| ()).is_none());
     }
     assert!(sealed.read_at(key, u64::MAX, &mut part).is_err());
 }

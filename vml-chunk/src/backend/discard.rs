@@ -1,6 +1,6 @@
 //! A dry run: reads what another backend has, takes every write and keeps nothing of it but, in memory, what was swapped.
 
-use super::{Backend, Listed, Mapped, PutOutcome, Staged, check_key};
+use super::{Backend, Listed, Mapped, Paged, PutOutcome, Staged, check_key};
 use crate::error::{Error, ErrorKind, Result};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -90,6 +90,13 @@ impl Backend for DiscardBackend {
         match self.own(key) {
             Some(file) => Ok(Mapped::new(Shared(file?))),
             None => self.inner.map(key),
+        }
+    }
+
+    fn paged(&self, key: &str) -> Result<Paged> {
+        match self.own(key) {
+            Some(_) => self.map(key).map(Paged::Mapped),
+            None => self.inner.paged(key),
         }
     }
 

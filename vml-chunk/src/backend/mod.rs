@@ -21,6 +21,7 @@ pub use names::NameCheck;
 pub use object::ObjectBackend;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::mmap::Map;
 use std::fmt;
 use std::sync::Arc;
 
@@ -44,18 +45,79 @@ pub struct Listed {
 
 /// Bytes of a published file, mapped or read.
 #[derive(Clone)]
-pub struct Mapped(Arc<dyn AsRef<[u8]> + Send + Sync>);
+pub struct Mapped(Arc<dyn Owner>);
+
+trait Owner: Send + Sync {
+    fn bytes(&self) -> &[u8];
+
+    fn pass(&self, _at: usize, _stride: usize) {}
+}
+
+struct Plain<T>(T);
+
+impl<T: AsRef<[u8]> + Send + Sync> Owner for Plain<T> {
+    fn bytes(&self) -> &[u8] {
+        self.0.as_ref()
+    }
+}
+
+impl Owner for Map {
+    fn bytes(&self) -> &[u8] {
+        self.as_ref()
+    }
+
+    fn pass(&self, at: usize, stride: usize) {
+        Self::pass(self, at, stride);
+    }
+}
 
 impl Mapped {
     /// Wraps whatever owns the bytes.
     pub fn new(owner: impl AsRef<[u8]> + Send + Sync + 'static) -> Self {
-        Self(Arc::new(owner))
+        Self(Arc::new(Plain(owner)))
+    }
+
+    pub(crate) fn of_file(map: Map) -> Self {
+        Self(Arc::new(map))
+    }
+
+    /// Whoever reads from one end to the other has come to `at`, and tells so every `stride` bytes.
+    pub(crate) fn pass(&self, at: usize, stride: usize) {
+        self.0.pass(at, stride);
     }
 }
 
 impl AsRef<[u8]> for Mapped {
     fn as_ref(&self) -> &[u8] {
-        self.0.as_ref().as_ref()
+        self.0.bytes()
+    }
+}
+
+/// A published file that is read here and there, and may be larger than memory.
+#[derive(Clone)]
+pub enum Paged {
+    /// All of it at hand.
+    Mapped(Mapped),
+    /// Opened block by block.
+    Blocks(Arc<dyn Blocks>),
+}
+
+/// A file of which only parts can be had at a time.
+pub trait Blocks: Send + Sync {
+    /// Its length in bytes.
+    fn len(&self) -> usize;
+
+    /// Whether it has no bytes.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Fills `buf` from `offset`; tells whether that could be done: not beyond the end, and not where the file is damaged.
+    fn fill(&self, offset: usize, buf: &mut [u8]) -> bool;
+
+    /// Whoever reads from one end to the other has come to `at`, and tells so every `stride` bytes.
+    fn pass(&self, at: usize, stride: usize) {
+        _ = (at, stride);
     }
 }
 
@@ -96,6 +158,12 @@ pub trait Backend: Send + Sync + fmt::Debug {
 
     /// The bytes of a published file, mapped where the backend can.
     fn map(&self, key: &str) -> Result<Mapped>;
+
+    /// As [`map`](Self::map), for a long file of which little is read: it is opened as far as it is read, where a backend would have to open all of it.
+    /// What is damaged is then met when it is read.
+    fn paged(&self, key: &str) -> Result<Paged> {
+        self.map(key).map(Paged::Mapped)
+    }
 
     /// Removes what dead writers left behind that was never published; tells how many files.
     fn sweep(&self) -> Result<usize>;

@@ -71,12 +71,10 @@ impl Marks {
             let held = held(row.kind, &row.id);
             uses.insert((row.kind, row.id), PackUse { pack: row, live_chunks_count: 0, live_bytes: 0, held });
         }
-        let counts: Vec<usize> = self.view.segments().map(|(_, count)| count).collect();
-        for (number, count) in counts.into_iter().enumerate() {
+        for number in 0..self.view.segments().count() {
             let segment = self.view.segment(number);
             let mut frames = vec![(0_u32, 0_u32); segment.frame_count()];
-            for row in (0..count).filter(|row| self.live.contains(number, *row)) {
-                let record = segment.record(row);
+            for record in segment.scan_rows(self.live.rows(number), self.live.is_dense(number)) {
                 if let Some((chunks, bytes)) = frames.get_mut(record.frame as usize) {
                     *chunks += 1;
                     *bytes = bytes.saturating_add(record.len);

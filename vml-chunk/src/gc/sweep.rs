@@ -46,12 +46,16 @@ impl<'s> Collector<'s> {
     ///
     /// # Errors
     /// What the backend says; `Corrupt` when the quarantine cannot be read.
+    ///
+    /// # Cost
+    /// Reads the index once, in order.
     pub fn begin(store: &'s ChunkStore) -> Result<Self> {
         let backend = store.backend().as_ref();
         let seen = Seen::read(backend)?.sound()?;
         // Before and after the packs are listed: a lease names a pack before it is there, and may be given back meanwhile.
         let mut leases = Found::all(backend)?;
-        store.reload(false)?;
+        // Every byte of the index is checked: a record that a flipped bit hides would make a chunk dead that is needed.
+        store.reload(true)?;
         let before = leases.iter().filter(|lease| lease.counts_in(seen.list.generation)).flat_map(|lease| lease.record.packs.iter());
         let mut held: Vec<_> = before.collect();
         leases = Found::all(backend)?;

@@ -10,13 +10,18 @@ mod bits;
 mod build;
 mod merge;
 mod segment;
+mod source;
 mod view;
+mod write;
 
 pub use bits::RowBits;
+pub(crate) use bits::SharedRowBits;
 pub use build::{SegmentPack, build_segment};
-pub use merge::{merge_candidates, merge_segments};
-pub use segment::{FrameRow, PackRow, Record, Segment};
+pub use merge::{SEGMENT_RECORDS_MAX, merge_candidates, merge_segments};
+pub use segment::{FrameRow, PackRow, Record, Scan, Segment};
+pub use source::Source;
 pub use view::{IndexView, Location};
+pub use write::{EachRecord, write_segment};
 
 /// The directory of the backend that holds segments.
 pub const INDEX_DIR: &str = "index";

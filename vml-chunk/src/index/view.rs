@@ -2,7 +2,7 @@
 
 use super::INDEX_DIR;
 use super::segment::{PackRow, Record, Segment};
-use crate::backend::{Backend, Mapped};
+use crate::backend::{Backend, Paged};
 use crate::error::{ErrorKind, Result};
 use crate::id::{ChunkId, PackId};
 use crate::pack::PackKind;
@@ -29,7 +29,7 @@ pub struct Location {
 
 struct Loaded {
     name: String,
-    segment: Segment<Mapped>,
+    segment: Segment<Paged>,
     /// For each row of the pack table, whether the pack is there with the length the row says.
     alive: Vec<bool>,
 }
@@ -65,7 +65,7 @@ impl IndexView {
         backend.prefetch(&names.iter().map(|listed| format!("{INDEX_DIR}/{}", listed.name)).collect::<Vec<_>>());
         let mut segments = Vec::new();
         for listed in names {
-            let loaded = backend.map(&format!("{INDEX_DIR}/{}", listed.name)).and_then(Segment::from_data).and_then(|segment| {
+            let loaded = backend.paged(&format!("{INDEX_DIR}/{}", listed.name)).and_then(Segment::from_data).and_then(|segment| {
                 if verify {
                     segment.verify()?;
                 }
@@ -111,7 +111,7 @@ impl IndexView {
     }
 
     /// This view and one more segment, whose packs are all there.
-    pub(crate) fn with_segment(&self, name: String, segment: Segment<Mapped>) -> Self {
+    pub(crate) fn with_segment(&self, name: String, segment: Segment<Paged>) -> Self {
         let mut segments: Vec<Loaded> = self.segments.iter().map(Loaded::share).collect();
         let alive = vec![true; segment.pack_count()];
         segments.push(Loaded { name, segment, alive });
@@ -139,7 +139,7 @@ impl IndexView {
         self.segments[number].alive.get(pack as usize).copied().unwrap_or(false)
     }
 
-    pub(crate) fn segment(&self, number: usize) -> &Segment<Mapped> {
+    pub(crate) fn segment(&self, number: usize) -> &Segment<Paged> {
         &self.segments[number].segment
     }
 
@@ -193,8 +193,7 @@ impl IndexView {
             if packs.iter().all(Option::is_none) {
                 continue;
             }
-            for row in 0..loaded.segment.len() {
-                let record = loaded.segment.record(row);
+            for (row, record) in loaded.segment.scan().enumerate() {
                 let pack = loaded.segment.frame(record.frame).and_then(|frame| packs.get(frame.pack as usize)?.as_ref());
                 if let Some(pack) = pack {
                     each(number, row, pack, &record.id);
@@ -240,7 +239,7 @@ impl Loaded {
     }
 }
 
-impl Segment<Mapped> {
+impl Segment<Paged> {
     fn share(&self) -> Self {
         Self::from_data(self.shared_data()).expect("its header was read before")
     }

@@ -1,14 +1,15 @@
 //! The backend that seals what it writes and opens what it reads.
 
 use super::Random;
-use super::cipher::Cipher;
+use super::cipher::{Cipher, TAG_LEN};
 use super::derive::{Key, Use, derive};
 use super::keyring::Keyring;
-use super::layout::{BLOCK_LEN, Class, HEADER_LEN, Header, SEALED_BLOCK_LEN, block_count, plain_len_of, sealed_len};
+use super::layout::{Class, HEADER_LEN, Header, INDEX_BLOCK_LEN, block_count, block_len, plain_len_of, sealed_len};
+use super::paged::PagedFile;
 use super::rename::Names;
 use super::secrets::{Secrets, file_cipher, unknown_epoch};
 use super::write::{SealedStaged, Sealer, State, not_sealed, open_whole};
-use crate::backend::{Backend, Listed, Mapped, PutOutcome, Staged, check_key};
+use crate::backend::{Backend, Listed, Mapped, Paged, PutOutcome, Staged, check_key};
 use crate::error::{Error, ErrorKind, Result};
 use std::collections::HashMap;
 use std::fmt;
@@ -21,6 +22,8 @@ const TRIES: usize = 100;
 const OPENED_MAX: usize = 4096;
 /// What writers and readers of protected files have in common, kept for so many writers.
 const AGREED_MAX: usize = 4096;
+/// Where a file is longest of all that hold as much.
+const SMALL_BLOCKS: &str = "index";
 /// A ref that was not hidden with this repository's key is shown under no name that a ref can have.
 const STRANGER: char = '~';
 
@@ -151,7 +154,7 @@ impl Shared {
 
     /// The header of a new file, and its cipher. `name` is bound; `content` is what is known of its bytes: it goes into the salt beside randomness, so that
     /// no two files that differ in it have one key even if a machine's randomness repeats, as after it was set back to an earlier state.
-    pub(super) fn new_file(&self, name: Option<&str>, class: Class, content: &[&[u8]]) -> Result<(Header, Cipher)> {
+    pub(super) fn new_file(&self, name: Option<&str>, class: Class, block_len: usize, content: &[&[u8]]) -> Result<(Header, Cipher)> {
         let current = self.current();
         if !current.durable.load(Ordering::Acquire) {
             // Nothing is sealed with secrets that a loss of power could take away.
@@ -171,7 +174,7 @@ impl Shared {
             Class::Shared => ([0; 32], None),
             Class::Protected => self.agree_as_writer(&secrets, number).map(|(point, key)| (point, Some(key)))?,
         };
-        let header = Header { class, bound: name.is_some(), epoch: number, salt, point };
+        let header = Header { class, bound: name.is_some(), small: block_len == INDEX_BLOCK_LEN, epoch: number, salt, point };
         let cipher = file_cipher(epoch, agreed.as_ref(), &header, name.unwrap_or(""));
         Ok((header, cipher))
     }
@@ -224,9 +227,9 @@ impl Shared {
     }
 
     fn seal(&self, key: &str, bytes: &[u8]) -> Result<Vec<u8>> {
-        let (header, cipher) = self.new_file(Some(key), Class::of(key), &[bytes])?;
-        let mut out = Vec::with_capacity(usize::try_from(sealed_len(bytes.len() as u64)).unwrap_or(0));
-        let mut sealer = Sealer::new(cipher, &header.encode(), &mut out);
+        let (header, cipher) = self.new_file(Some(key), Class::of(key), block_len(key), &[bytes])?;
+        let mut out = Vec::with_capacity(usize::try_from(sealed_len(key, bytes.len() as u64)).unwrap_or(0));
+        let mut sealer = Sealer::new(cipher, &header.encode(), block_len(key), &mut out);
         sealer.push(bytes, &mut out);
         sealer.finish(&mut out);
         Ok(out)
@@ -266,19 +269,20 @@ impl Shared {
         if buf.is_empty() {
             return Ok(());
         }
-        let block_len = BLOCK_LEN as u64;
-        let (first, last, all) = (offset / block_len, (end - 1) / block_len, block_count(opened.plain_len));
-        let sealed_end = if last + 1 == all { opened.plain_len + all * 16 } else { (last + 1) * SEALED_BLOCK_LEN as u64 };
-        let start = first * SEALED_BLOCK_LEN as u64;
+        let block_len = block_len(key);
+        let sealed_block_len = block_len + TAG_LEN;
+        let (first, last, all) = (offset / block_len as u64, (end - 1) / block_len as u64, block_count(opened.plain_len, block_len));
+        let sealed_end = if last + 1 == all { opened.plain_len + all * TAG_LEN as u64 } else { (last + 1) * sealed_block_len as u64 };
+        let start = first * sealed_block_len as u64;
         let len = usize::try_from(sealed_end - start).map_err(|_| Error::invalid("too many bytes were asked for at once"))?;
         let mut sealed = lock(&self.buffers).pop().unwrap_or_default();
         if sealed.len() < len {
             sealed.resize(len, 0);
         }
         let result = self.inner.read_at(stored, HEADER_LEN as u64 + start, &mut sealed[..len]).and_then(|()| {
-            let mut skip = usize::try_from(offset % block_len).expect("below a block");
+            let mut skip = usize::try_from(offset % block_len as u64).expect("below a block");
             let mut at = 0;
-            for (number, block) in (first..).zip(sealed[..len].chunks_mut(SEALED_BLOCK_LEN)) {
+            for (number, block) in (first..).zip(sealed[..len].chunks_mut(sealed_block_len)) {
                 let plain = opened.cipher.open(number, number + 1 == all, block).ok_or_else(|| not_sealed(key))?;
                 let part = &plain[skip..plain.len().min(skip + buf.len() - at)];
                 buf[at..at + part.len()].copy_from_slice(part);
@@ -339,7 +343,7 @@ impl Backend for SealedBackend {
         }
         for file in &mut listed {
             // One that is cut short is there, and has a length that nothing has.
-            file.len = super::layout::plain_len(file.len).unwrap_or(0);
+            file.len = super::layout::plain_len(dir, file.len).unwrap_or(0);
             if Names::hides(dir) {
                 let stranger = || format!("{STRANGER}{}", file.name);
                 file.name = self.shared.names.show(dir, &file.name).unwrap_or_else(stranger);
@@ -355,7 +359,14 @@ impl Backend for SealedBackend {
 
     fn stage_in(&self, dir: &str) -> Result<Box<dyn Staged>> {
         let (shared, inner) = (Arc::clone(&self.shared), self.shared.inner.stage_in(dir)?);
-        Ok(Box::new(SealedStaged { shared, inner, class: Class::of(dir), state: State::Beginning(Vec::new()), out: Vec::new() }))
+        Ok(Box::new(SealedStaged {
+            shared,
+            inner,
+            class: Class::of(dir),
+            block_len: block_len(dir),
+            state: State::Beginning(Vec::new()),
+            out: Vec::new(),
+        }))
     }
 
     fn swap(&self, key: &str, expected: Option<&[u8]>, new: Option<&[u8]>) -> Result<bool> {
@@ -404,6 +415,18 @@ impl Backend for SealedBackend {
         self.shared.open(key, sealed.as_ref()).map(Mapped::new)
     }
 
+    fn paged(&self, key: &str) -> Result<Paged> {
+        if block_len(key) != INDEX_BLOCK_LEN {
+            return self.map(key).map(Paged::Mapped);
+        }
+        let sealed = self.shared.inner.map(&self.shared.stored_key(key)?)?;
+        let plain_len = plain_len_of(key, sealed.as_ref().len() as u64)?;
+        let cipher = self.shared.cipher_of(key, sealed.as_ref())?;
+        // It is in memory, sealed, or mapped.
+        let plain_len = usize::try_from(plain_len).map_err(|_| Error::corrupt(format!("{key} is too long")))?;
+        Ok(Paged::Blocks(Arc::new(PagedFile::new(sealed, cipher, plain_len, INDEX_BLOCK_LEN))))
+    }
+
     fn sweep(&self) -> Result<usize> {
         self.shared.inner.sweep()
     }
@@ -425,7 +448,7 @@ impl Backend for SealedBackend {
         if is_clear(key) {
             return self.shared.inner.read(&stored, limit);
         }
-        let sealed = self.shared.inner.read(&stored, sealed_len(limit))?;
+        let sealed = self.shared.inner.read(&stored, sealed_len(key, limit))?;
         match self.shared.open(key, &sealed) {
             // One that was swapped for a longer one between two looks at it; mapped, it is in one piece.
             Err(error) if error.kind() == ErrorKind::Corrupt => match self.shared.whole(key, &stored)? {
@@ -439,7 +462,7 @@ impl Backend for SealedBackend {
     fn read_many(&self, keys: &[String], limit: u64) -> Vec<Result<Vec<u8>>> {
         let stored: Vec<Result<String>> = keys.iter().map(|key| self.shared.stored_key(key)).collect();
         let good: Vec<String> = stored.iter().flatten().cloned().collect();
-        let mut read = self.shared.inner.read_many(&good, sealed_len(limit)).into_iter();
+        let mut read = self.shared.inner.read_many(&good, sealed_len(SMALL_BLOCKS, limit)).into_iter();
         let one = |(key, stored): (&String, Result<String>)| {
             stored?;
             let sealed = read.next().unwrap_or_else(|| Err(Error::not_found(format!("{key} was not read"))))?;

@@ -7,7 +7,7 @@
 //!   slot "laptop"  passphrase ─ argon2id ─┐
 //!   slot "host7"   key file ──────────────┴► X25519 ─► box ─► keyring: id key, cut points, names, secrets of each epoch
 //! ```
-//! * Every file is sealed in blocks of 64 KiB with a key of its own, so that it can be read anywhere, and a block that is cut off, moved, or of another
+//! * Every file is sealed in blocks of 64 KiB (4 KiB in the index, which is opened as it is read: `paged.rs`) with a key of its own, so that it can be read anywhere, and a block that is cut off, moved, or of another
 //!   file does not open (`write.rs`, `layout.rs`).
 //! * Files are *shared* between all keys, or *protected*: then sealed to the repository's public key, so that a key can save what it cannot read.
 //! * Keys are slots of one small file, which is replaced as a whole: giving a key, taking one away and rotating are one compare-and-swap each.
@@ -20,6 +20,7 @@ mod cipher;
 mod derive;
 mod keyring;
 mod layout;
+mod paged;
 mod rename;
 mod scrub;
 mod secrets;
@@ -28,7 +29,7 @@ mod write;
 
 pub use backend::SealedBackend;
 pub use keyring::{KEYRING_RECORD, Keyring, Rights, SLOTS_KEY, SLOTS_MAX, Slot};
-pub use layout::{BLOCK_LEN, CIPHER_AES_256_GCM, Class, HEADER_LEN, SEALED_VERSION, plain_len, sealed_len};
+pub use layout::{BLOCK_LEN, CIPHER_AES_256_GCM, Class, HEADER_LEN, INDEX_BLOCK_LEN, SEALED_VERSION, block_len, plain_len, sealed_len};
 pub use rename::NAME_MAX;
 pub use scrub::scrub;
 pub use secrets::Secrets;

@@ -2,7 +2,7 @@
 
 use super::backend::Shared;
 use super::cipher::{Cipher, TAG_LEN};
-use super::layout::{BLOCK_LEN, Class, HEADER_LEN, SEALED_BLOCK_LEN};
+use super::layout::{BLOCK_LEN, Class, HEADER_LEN, block_len};
 use crate::backend::{PutOutcome, Staged};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::SEALED_DIGEST_LEN;
@@ -12,26 +12,27 @@ use std::sync::Arc;
 pub(super) struct Sealer {
     cipher: Cipher,
     hasher: blake3::Hasher,
+    block_len: usize,
     /// At most a block: whether it is the last one is known when more comes, or nothing.
     pending: Vec<u8>,
     number: u64,
 }
 
 impl Sealer {
-    pub(super) fn new(cipher: Cipher, header: &[u8; HEADER_LEN], out: &mut Vec<u8>) -> Self {
+    pub(super) fn new(cipher: Cipher, header: &[u8; HEADER_LEN], block_len: usize, out: &mut Vec<u8>) -> Self {
         let mut hasher = blake3::Hasher::new();
         hasher.update(header);
         out.extend_from_slice(header);
-        Self { cipher, hasher, pending: Vec::new(), number: 0 }
+        Self { cipher, hasher, block_len, pending: Vec::new(), number: 0 }
     }
 
     /// Takes plain bytes and appends what is sealed by now to `out`.
     pub(super) fn push(&mut self, mut bytes: &[u8], out: &mut Vec<u8>) {
         let start = out.len();
-        out.reserve(bytes.len() + (bytes.len() / BLOCK_LEN + 1) * TAG_LEN);
-        while self.pending.len() + bytes.len() > BLOCK_LEN {
+        out.reserve(bytes.len() + (bytes.len() / self.block_len + 1) * TAG_LEN);
+        while self.pending.len() + bytes.len() > self.block_len {
             let block = out.len();
-            let (head, tail) = bytes.split_at(BLOCK_LEN - self.pending.len());
+            let (head, tail) = bytes.split_at(self.block_len - self.pending.len());
             out.append(&mut self.pending);
             out.extend_from_slice(head);
             bytes = tail;
@@ -57,8 +58,8 @@ pub(super) fn open_whole(key: &str, cipher: &Cipher, sealed: &[u8]) -> Result<Ve
     let plain_len = super::layout::plain_len_of(key, sealed.len() as u64)?;
     let body = &sealed[HEADER_LEN..sealed.len() - SEALED_DIGEST_LEN];
     let mut plain = Vec::with_capacity(usize::try_from(plain_len).unwrap_or(0) + TAG_LEN);
-    let blocks = super::layout::block_count(plain_len);
-    for (number, block) in (0..).zip(body.chunks(SEALED_BLOCK_LEN)) {
+    let blocks = super::layout::block_count(plain_len, block_len(key));
+    for (number, block) in (0..).zip(body.chunks(block_len(key) + TAG_LEN)) {
         let start = plain.len();
         plain.extend_from_slice(block);
         let opened = cipher.open(number, number + 1 == blocks, &mut plain[start..]);
@@ -80,12 +81,13 @@ pub(super) struct SealedStaged {
     pub(super) shared: Arc<Shared>,
     pub(super) inner: Box<dyn Staged>,
     pub(super) class: Class,
+    pub(super) block_len: usize,
     pub(super) state: State,
     pub(super) out: Vec<u8>,
 }
 
 pub(super) enum State {
-    /// The first bytes, up to a block: its salt is made from them, too.
+    /// The first bytes, up to 64 KiB: its salt is made from them, too.
     Beginning(Vec<u8>),
     Going(Box<Sealer>),
     Finished,
@@ -95,8 +97,8 @@ pub(super) enum State {
 impl SealedStaged {
     fn begin(&mut self, first: &[u8], next: &[u8]) -> Result<Box<Sealer>> {
         let rest = next.len().min(BLOCK_LEN - first.len());
-        let (header, cipher) = self.shared.new_file(None, self.class, &[first, &next[..rest]])?;
-        let mut sealer = Sealer::new(cipher, &header.encode(), &mut self.out);
+        let (header, cipher) = self.shared.new_file(None, self.class, self.block_len, &[first, &next[..rest]])?;
+        let mut sealer = Sealer::new(cipher, &header.encode(), self.block_len, &mut self.out);
         sealer.push(first, &mut self.out);
         Ok(Box::new(sealer))
     }
@@ -137,8 +139,8 @@ impl Staged for SealedStaged {
 
     fn publish(&mut self, key: &str) -> Result<PutOutcome> {
         let stored = self.shared.stored_key(key)?;
-        if Class::of(key) != self.class {
-            return Err(Error::invalid(format!("{key} was begun for another place: who can read it is decided then")));
+        if Class::of(key) != self.class || block_len(key) != self.block_len {
+            return Err(Error::invalid(format!("{key} was begun for another place: how it is sealed is decided then")));
         }
         let sealer = match std::mem::replace(&mut self.state, State::Failed) {
             State::Beginning(first) => Some(self.begin(&first, &[])?),

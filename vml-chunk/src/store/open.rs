@@ -4,7 +4,7 @@ use super::cache::FrameCache;
 use super::damage::Damage;
 use super::quarantine::Seen;
 use super::{ChunkStore, read};
-use crate::backend::{Backend, Mapped, PutOutcome};
+use crate::backend::{Backend, Mapped, Paged, PutOutcome};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{FRAME_TARGET_MAX, FRAME_TARGET_MIN};
 use crate::id::{IdKey, PackId};
@@ -182,10 +182,10 @@ pub(super) fn add_segment(
     let name = blake3::hash(&bytes).to_hex().to_string();
     let key = format!("{INDEX_DIR}/{name}");
     let data = match put_and_map(backend, &key, &bytes) {
-        Ok(mapped) => mapped,
-        Err(error) if best_effort && error.kind() != ErrorKind::InvalidInput => Mapped::new(bytes),
+        Ok(paged) => paged,
+        Err(error) if best_effort && error.kind() != ErrorKind::InvalidInput => Paged::Mapped(Mapped::new(bytes)),
         // A dry run's backend takes the segment and has it not.
-        Err(error) if error.kind() == ErrorKind::NotFound => Mapped::new(bytes),
+        Err(error) if error.kind() == ErrorKind::NotFound => Paged::Mapped(Mapped::new(bytes)),
         Err(error) => return Err(error),
     };
     Ok(view.with_segment(name, Segment::from_data(data)?))
@@ -205,17 +205,14 @@ fn with_own_segment(view: &IndexView, packs: &[(PackId, u64, Footer)]) -> Result
     let rows: Vec<_> = packs.iter().map(|(id, len, footer)| SegmentPack { id: *id, len: *len, footer }).collect();
     let bytes = build_segment(&rows)?;
     let name = blake3::hash(&bytes).to_hex().to_string();
-    Ok(view.with_segment(name, Segment::from_data(Mapped::new(bytes))?))
+    Ok(view.with_segment(name, Segment::from_data(Paged::Mapped(Mapped::new(bytes)))?))
 }
 
 /// Stores a segment; a damaged one of the same name is replaced, since the caller knows what its bytes must be.
-fn put_and_map(backend: &dyn Backend, key: &str, bytes: &[u8]) -> Result<Mapped> {
-    let outcome = backend.put(key, bytes)?;
-    let mapped = backend.map(key)?;
-    if outcome == PutOutcome::Stored || mapped.as_ref() == bytes {
-        return Ok(mapped);
+fn put_and_map(backend: &dyn Backend, key: &str, bytes: &[u8]) -> Result<Paged> {
+    if backend.put(key, bytes)? == PutOutcome::AlreadyThere && backend.map(key)?.as_ref() != bytes {
+        backend.delete(key)?;
+        backend.put(key, bytes)?;
     }
-    backend.delete(key)?;
-    backend.put(key, bytes)?;
-    backend.map(key)
+    backend.paged(key)
 }

@@ -22,7 +22,7 @@ use super::quarantine::Seen;
 use crate::backend::Backend;
 use crate::error::{ErrorKind, Result};
 use crate::id::{ChunkId, PackId};
-use crate::index::{IndexView, RowBits};
+use crate::index::{IndexView, Record, RowBits};
 use crate::pack::PackKind;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -110,33 +110,32 @@ impl Part {
         usable: &dyn Fn(PackKind, &PackId) -> bool,
         each: &mut dyn FnMut(PackKind, &ChunkId) -> Result<()>,
     ) -> Result<()> {
-        let relied = |segment: usize, row: usize| self.relied.contains(segment, row);
-        for_each_record(&self.base, &|kind, id| !usable(kind, id), &relied, each)?;
+        for_each_record(&self.base, &|kind, id| !usable(kind, id), Some(&self.relied), each)?;
         let lost = |kind: PackKind, id: &PackId| self.own.contains(&(kind, *id)) && !usable(kind, id);
-        for_each_record(&self.end, &lost, &|_, _| true, each)
+        for_each_record(&self.end, &lost, None, each)
     }
 }
 
-/// Calls `each` with the chunks of the packs that are `wanted`, in rows that are.
+/// Calls `each` with the chunks of the packs that are `wanted`, in these rows or all.
 fn for_each_record(
     view: &IndexView,
     wanted: &dyn Fn(PackKind, &PackId) -> bool,
-    row_wanted: &dyn Fn(usize, usize) -> bool,
+    rows: Option<&RowBits>,
     each: &mut dyn FnMut(PackKind, &ChunkId) -> Result<()>,
 ) -> Result<()> {
-    let counts: Vec<usize> = view.segments().map(|(_, count)| count).collect();
-    for (number, count) in counts.into_iter().enumerate() {
+    for number in 0..view.segments().count() {
         let kinds: Vec<Option<PackKind>> = view.packs_named_in(number).map(|(kind, id)| wanted(kind, &id).then_some(kind)).collect();
         if kinds.iter().all(Option::is_none) {
             continue;
         }
         let segment = view.segment(number);
-        for row in (0..count).filter(|row| row_wanted(number, *row)) {
-            let record = segment.record(row);
+        let mut one = |record: Record| {
             let pack = segment.frame(record.frame).map(|frame| frame.pack as usize);
-            if let Some(Some(kind)) = pack.and_then(|pack| kinds.get(pack)) {
-                each(*kind, &record.id)?;
-            }
+            pack.and_then(|pack| *kinds.get(pack)?).map_or(Ok(()), |kind| each(kind, &record.id))
+        };
+        match rows {
+            Some(rows) => segment.scan_rows(rows.rows(number), rows.is_dense(number)).try_for_each(&mut one)?,
+            None => segment.scan().try_for_each(&mut one)?,
         }
     }
     Ok(())

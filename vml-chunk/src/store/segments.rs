@@ -45,20 +45,15 @@ impl ChunkStore {
         let stays = |pack: &PackRow| there.contains(&pack.id) && !list.forbids(pack.kind, &pack.id);
         let alive: HashSet<PackId> = view.packs().iter().filter(|pack| stays(pack)).map(|pack| pack.id).collect();
         let mut staged = self.backend.stage_in(INDEX_DIR)?;
-        let mut hasher = blake3::Hasher::new();
-        merge_segments(&inputs, &|pack| alive.contains(&pack.id), &mut |part| {
-            hasher.update(part);
-            staged.append(part)
-        })?;
-        let name = hasher.finalize().to_hex().to_string();
+        let name = merge_segments(&inputs, &|pack| alive.contains(&pack.id), &mut |part| staged.append(part))?;
         let key = format!("{INDEX_DIR}/{name}");
-        let damaged = |key: &str| self.backend.map(key).and_then(Segment::from_data).and_then(|segment| segment.verify()).is_err();
+        let damaged = |key: &str| self.backend.paged(key).and_then(Segment::from_data).and_then(|segment| segment.verify()).is_err();
         if staged.publish(&key)? == PutOutcome::AlreadyThere && damaged(&key) {
             self.backend.delete(&key)?;
             staged.publish(&key)?;
         }
-        let merged = match self.backend.map(&key) {
-            Ok(mapped) => Segment::from_data(mapped)?,
+        let merged = match self.backend.paged(&key) {
+            Ok(paged) => Segment::from_data(paged)?,
             // A dry run's backend kept nothing, and nothing is lost.
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
             Err(error) => return Err(error),
@@ -90,13 +85,9 @@ impl ChunkStore {
             let stays = |kind: PackKind, id: &PackId| there.contains(&(kind, *id)) || !unwanted(kind, id);
             if sound && view.packs_named_in(number).any(|(kind, id)| stays(kind, &id)) {
                 let mut staged = self.backend.stage_in(INDEX_DIR)?;
-                let mut hasher = blake3::Hasher::new();
-                merge_segments(&[segment], &|pack| stays(pack.kind, &pack.id), &mut |part| {
-                    hasher.update(part);
-                    staged.append(part)
-                })?;
+                let name = merge_segments(&[segment], &|pack| stays(pack.kind, &pack.id), &mut |part| staged.append(part))?;
                 // One of that name that is there already is damaged at worst, and then made again from the packs.
-                staged.publish(&format!("{INDEX_DIR}/{}", hasher.finalize().to_hex()))?;
+                staged.publish(&format!("{INDEX_DIR}/{name}"))?;
             }
             self.backend.delete(&format!("{INDEX_DIR}/{old}"))?;
         }

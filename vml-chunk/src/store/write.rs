@@ -11,7 +11,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::{CHUNK_MAX_LEN, META_FRAME_LEN};
 use crate::frame::{FrameBuilder, FrameDecoder, FrameEncoder, SealedFrame};
 use crate::id::{ChunkId, PackId};
-use crate::index::{IndexView, RowBits};
+use crate::index::{IndexView, SharedRowBits};
 use crate::pack::{Footer, PackKind, PackWriter};
 use crate::stats::WriteStats;
 use crossbeam_channel::Sender;
@@ -47,7 +47,7 @@ pub struct StoreWriter<'s> {
     store: &'s ChunkStore,
     /// What was stored when the session began, and what of it the session relies on.
     base: Arc<IndexView>,
-    relied: Vec<Vec<AtomicU64>>,
+    relied: SharedRowBits,
     /// What collections were taking away then: no chunk is found in these packs.
     seen: Seen,
     /// What was known to be damaged then: nor in those.
@@ -85,10 +85,9 @@ impl ChunkStore {
         let damage = Damage::read(self.backend.as_ref())?;
         let base = self.view();
         let stored: u64 = base.packs().iter().map(|pack| pack.len).sum();
-        let words = |count: usize| (0..count.div_ceil(64)).map(|_| AtomicU64::new(0)).collect();
         Ok(StoreWriter {
             store: self,
-            relied: base.segments().map(|(_, count)| words(count)).collect(),
+            relied: SharedRowBits::new(&base),
             base,
             seen,
             damage,
@@ -169,13 +168,7 @@ impl StoreWriter<'_> {
         let end = self.store.view();
         // Everything is durable and indexed; a merge that fails, on a full disk say, is done by the next session.
         _ = self.store.merge_index();
-        let relied = std::mem::take(&mut self.relied);
-        let part = Part {
-            base: Arc::clone(&self.base),
-            relied: RowBits::from_words(relied.into_iter().map(|words| words.into_iter().map(AtomicU64::into_inner).collect()).collect()),
-            own: std::mem::take(&mut *self.lock(&self.own)),
-            end,
-        };
+        let part = Part { base: Arc::clone(&self.base), relied: self.relied.take(), own: std::mem::take(&mut *self.lock(&self.own)), end };
         let lease = std::mem::take(&mut *self.lock(&self.lease));
         let reliance = Reliance::new(part, self.seen.bytes.clone(), lease, Arc::clone(&self.store.backend));
         Ok((self.stats(), reliance))
@@ -226,7 +219,7 @@ impl StoreWriter<'_> {
     pub fn rely_on(&self, id: &ChunkId) -> bool {
         let stands = |kind: PackKind, pack: &PackId| !self.seen.list.forbids(kind, pack) && !self.damage.packs.contains(kind, pack);
         let Some((segment, row)) = self.base.position_in(id, &stands) else { return false };
-        self.relied[segment][row / 64].fetch_or(1 << (row % 64), Ordering::Relaxed);
+        self.relied.insert(segment, row);
         true
     }
 

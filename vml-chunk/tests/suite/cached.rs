@@ -201,6 +201,10 @@ fn the_least_recently_used_go_first() {
     let long = format!("meta/{}", digest(&noise::incompressible(99, 300 << 10)));
     assert_eq!(read_all(&open(), &long, 10), noise::incompressible(99, 300 << 10)[..10]);
     assert!(!kept(&long), "more than its share of the limit");
+    // Of the index more is kept: without a copy each process gets all of it.
+    let segment = far.put("index", &noise::incompressible(98, 300 << 10));
+    assert_eq!(read_all(&open(), &segment, 10), noise::incompressible(98, 300 << 10)[..10]);
+    assert!(kept(&segment));
 }
 
 #[test]

@@ -4,7 +4,7 @@ use crate::support::{assert_all, chunks, keys, memory, open, save};
 use std::sync::Arc;
 use vml_chunk::index::{Segment, SegmentPack, build_segment, merge_segments};
 use vml_chunk::pack::{Footer, FooterChunk, FooterFrame};
-use vml_chunk::{ChunkId, PackId, PackKind};
+use vml_chunk::{Backend as _, ChunkId, LocalBackend, PackId, PackKind};
 use vml_testkit::noise::Rng;
 
 /// The tables of a pack that was never written: random ids in frames of 128 chunks of 8 KiB.
@@ -122,6 +122,54 @@ fn a_merge_drops_dead_packs_and_doubles() {
     assert_eq!((merged.len(), merged.pack_count()), (800, 2));
     assert_finds(&merged, &[packs[0].clone(), packs[2].clone()]);
     assert!(packs[1].1.chunks.iter().all(|chunk| merged.find(&chunk.id).is_none()));
+}
+
+#[test]
+fn a_merge_of_doubles_is_as_if_there_had_been_none() {
+    let mut rng = Rng::new(5);
+    let packs: Vec<_> = [9000, 7000].iter().map(|count| pretend_pack(&mut rng, *count)).collect();
+    let (once, again) = (segment_of(&packs), segment_of(&packs));
+    let merged = merge(&[&once, &again], &[]);
+    assert_eq!(merged.len(), 16_000);
+    // But for the frames of the double, which no record names: the fan-out is that of the records which are left.
+    assert_eq!(merged.stored_len() - once.stored_len(), (9000_u64.div_ceil(128) + 7000_u64.div_ceil(128)) * 16);
+    assert_finds(&merged, &packs);
+}
+
+#[test]
+fn a_merge_leaves_out_the_frames_of_dead_packs() {
+    let mut rng = Rng::new(6);
+    let packs: Vec<_> = [1280, 640, 320].iter().map(|count| pretend_pack(&mut rng, *count)).collect();
+    let (all, middle) = (segment_of(&packs), segment_of(&packs[1..2]));
+    let merged = merge(&[&all], &[packs[0].0, packs[2].0]);
+    assert_eq!((merged.len(), merged.pack_count(), merged.frame_count()), (640, 1, 5));
+    assert_finds(&merged, &packs[1..2]);
+    assert_eq!(merged.stored_len(), middle.stored_len());
+}
+
+#[test]
+fn a_walk_over_a_mapped_segment_sees_what_look_ups_see() {
+    let mut rng = Rng::new(7);
+    let packs = [pretend_pack(&mut rng, 120_000)];
+    let rows: Vec<SegmentPack<'_>> = packs.iter().map(|(id, footer)| SegmentPack { id: *id, len: 1 << 24, footer }).collect();
+    let bytes = build_segment(&rows).unwrap();
+    let place = tempfile::tempdir().unwrap();
+    let backend = LocalBackend::open(place.path()).unwrap();
+    backend.put("index/a", &bytes).unwrap();
+    let segment = Segment::from_data(backend.paged("index/a").unwrap()).unwrap();
+    segment.verify().unwrap();
+    // Five megabytes: pages are let go of behind the walk, and a look-up behind it finds what was there.
+    for (row, record) in segment.scan().enumerate() {
+        if row % 997 == 0 {
+            assert_eq!(segment.find(&record.id), Some((row, record)));
+            assert_eq!(segment.record(row / 2), Segment::from_data(&bytes[..]).unwrap().record(row / 2));
+        }
+    }
+    let some = [3, 64, 65, 119_999];
+    for many in [false, true] {
+        let found: Vec<_> = segment.scan_rows(some.into_iter(), many).collect();
+        assert_eq!(found, some.map(|row| segment.record(row)));
+    }
 }
 
 #[test]

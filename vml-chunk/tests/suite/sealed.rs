@@ -1,11 +1,17 @@
 //! Encryption at rest: what is sealed, what opens it, and that nothing else does.
 
-use crate::support::{chunks, keys, options, read, save};
+use crate::support::{chunks, flip, keys, options, read, save};
 use proptest::prelude::*;
 use std::sync::Arc;
-use vml_chunk::seal::{BLOCK_LEN, HEADER_LEN, Rights, SLOTS_KEY, SealedBackend, Unlock, key_file_text, plain_len, scrub, sealed_len};
+use vml_chunk::gc::{Collector, Marks, PlanOptions, plan};
+use vml_chunk::index::Source;
+use vml_chunk::seal::{
+    BLOCK_LEN, HEADER_LEN, INDEX_BLOCK_LEN, Rights, SLOTS_KEY, SealedBackend, Unlock, block_len, key_file_text, plain_len, scrub,
+    sealed_len,
+};
 use vml_chunk::{Backend, ChunkStore, ErrorKind, LocalBackend, MemoryBackend, PackKind, PutOutcome, StoreOptions};
 use vml_testkit::crash::{Disk, Handle, Objects};
+use vml_testkit::faulty::copy_files;
 use vml_testkit::files::overwrite;
 use vml_testkit::sealed::{CONFIG, PASSPHRASE, cheap_key, open, seal, steady_random, unlock};
 use vml_testkit::{backend_suite, noise};
@@ -43,7 +49,7 @@ fn the_sealed_backend_conforms_over_every_other() {
 }
 
 fn staged(backend: &dyn Backend, key: &str, bytes: &[u8], step: usize) {
-    let mut staged = backend.stage().unwrap();
+    let mut staged = backend.stage_in(key.split('/').next().unwrap()).unwrap();
     bytes.chunks(step.max(1)).for_each(|part| staged.append(part).unwrap());
     assert_eq!(staged.publish(key).unwrap(), PutOutcome::Stored);
 }
@@ -52,7 +58,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(60))]
     #[test]
     fn any_part_of_any_file_is_what_was_written(
-        len in prop_oneof![0..200_usize, (BLOCK_LEN - 3)..(BLOCK_LEN + 3), 0..(4 * BLOCK_LEN)],
+        len in prop_oneof![0..200_usize, (BLOCK_LEN - 3)..(BLOCK_LEN + 3), (INDEX_BLOCK_LEN - 3)..(INDEX_BLOCK_LEN + 3), 0..(4 * BLOCK_LEN)],
         step in prop_oneof![1000..3000_usize, Just(BLOCK_LEN), 1..(5 * BLOCK_LEN)],
         reads in prop::collection::vec((0.0..1.0_f64, 0.0..1.0_f64), 8),
     ) {
@@ -60,10 +66,12 @@ proptest! {
         let bytes = noise::incompressible(len as u64, len);
         staged(&sealed, "data/staged", &bytes, step);
         sealed.put("entries/put", &bytes).unwrap();
-        for key in ["data/staged", "entries/put"] {
+        staged(&sealed, "index/staged", &bytes, step);
+        sealed.put("index/put", &bytes).unwrap();
+        for key in ["data/staged", "entries/put", "index/staged", "index/put"] {
             prop_assert_eq!(sealed.len(key).unwrap(), len as u64);
-            prop_assert_eq!(inner.len(key).unwrap(), sealed_len(len as u64));
-            prop_assert_eq!(plain_len(inner.len(key).unwrap()), Some(len as u64));
+            prop_assert_eq!(inner.len(key).unwrap(), sealed_len(key, len as u64));
+            prop_assert_eq!(plain_len(key, inner.len(key).unwrap()), Some(len as u64));
             prop_assert!(sealed.map(key).unwrap().as_ref() == bytes);
             prop_assert!(sealed.read(key, len as u64).unwrap() == bytes);
             scrub(inner.as_ref(), key).unwrap();
@@ -73,6 +81,10 @@ proptest! {
                 let mut part = vec![0; to - from];
                 sealed.read_at(key, from as u64, &mut part).unwrap();
                 prop_assert!(part == bytes[from..to], "{} to {}", from, to);
+                let paged = sealed.paged(key).unwrap();
+                prop_assert_eq!(Source::len(&paged), len);
+                prop_assert!(paged.with(from, to - from, |part| part == &bytes[from..to]) == Some(true), "{} to {}, paged", from, to);
+                prop_assert!(paged.with(from, len - from + 1, |_| ()).is_none());
             }
         }
     }
@@ -99,10 +111,12 @@ fn is_refused(backend: &dyn Backend, key: &str, bytes: &[u8], what: &str) -> boo
 #[test]
 fn a_sealed_file_that_was_touched_does_not_open() {
     let (inner, sealed) = in_memory();
-    let bytes = noise::text(5, 3 * BLOCK_LEN + 100);
-    sealed.put("index/put", &bytes).unwrap();
-    staged(&sealed, "data/staged", &bytes, 100_000);
+    let all = noise::text(5, 3 * BLOCK_LEN + 100);
+    let of = |key: &str| &all[..3 * block_len(key) + 100];
+    sealed.put("index/put", of("index/put")).unwrap();
+    staged(&sealed, "data/staged", of("data/staged"), 100_000);
     for key in ["index/put", "data/staged"] {
+        let bytes = of(key);
         let original = read(inner.as_ref(), key);
         let body = HEADER_LEN..original.len() - 32;
         let spread = |range: std::ops::Range<usize>, step: usize| range.step_by(step).collect::<Vec<_>>();
@@ -114,7 +128,7 @@ fn a_sealed_file_that_was_touched_does_not_open() {
             overwrite(inner.as_ref(), key, spoilt);
             // One that has it open and one that comes anew.
             for backend in [&sealed, &open(Arc::clone(&inner)).unwrap()] {
-                let refused = is_refused(backend, key, &bytes, what);
+                let refused = is_refused(backend, key, bytes, what);
                 assert!(refused || scrub(inner.as_ref(), key).is_err(), "{what}: unnoticed");
             }
         };
@@ -125,7 +139,7 @@ fn a_sealed_file_that_was_touched_does_not_open() {
                 spoil(&spoilt, &format!("{key}: bit {bit} of byte {at}"));
             }
         }
-        let block = BLOCK_LEN + 16;
+        let block = block_len(key) + 16;
         for len in [0, 17, 87, 88, 119, 120, 135, 136, 200, HEADER_LEN + block, HEADER_LEN + block + 32, original.len() - 1] {
             spoil(&original[..len], &format!("{key}: cut at {len}"));
         }
@@ -141,12 +155,12 @@ fn a_sealed_file_that_was_touched_does_not_open() {
             spoilt.extend_from_slice(&digest);
             overwrite(inner.as_ref(), key, &spoilt);
             let fresh = open(Arc::clone(&inner)).unwrap();
-            assert!(is_refused(&fresh, key, &bytes, &format!("{key}: blocks {order:?}")), "{key}: blocks {order:?}");
+            assert!(is_refused(&fresh, key, bytes, &format!("{key}: blocks {order:?}")), "{key}: blocks {order:?}");
         }
         spoil(&[&original[..], &[0]].concat(), &format!("{key}: a byte more"));
         spoil(&[&original[..], tail].concat(), &format!("{key}: another end"));
         overwrite(inner.as_ref(), key, &original);
-        assert!(!is_refused(&sealed, key, &bytes, "mended"));
+        assert!(!is_refused(&sealed, key, bytes, "mended"));
     }
 }
 
@@ -213,6 +227,41 @@ fn a_store_names_chunks_by_the_key_and_gives_them_back() {
     let (again, report) = ChunkStore::open(Arc::new(open(Arc::clone(&inner)).unwrap()), options).unwrap();
     assert_eq!(report.indexed_packs, 2);
     assert!(all.iter().all(|chunk| again.get(&ids.id(chunk)).is_ok_and(|bytes| bytes[..] == chunk[..])));
+}
+
+#[test]
+fn a_damaged_block_of_the_index_hides_its_chunks_until_it_is_looked_at_again() {
+    let (inner, sealed) = in_memory();
+    let all: Vec<Vec<u8>> = (0..1500_u64).map(|number| number.to_le_bytes().repeat(4)).collect();
+    let options = sealed_store(&sealed);
+    let ids = options.ids.clone();
+    save(&ChunkStore::open(Arc::new(sealed), options.clone()).unwrap().0, PackKind::Data, &all).unwrap();
+    let key = keys(inner.as_ref(), "index").pop().unwrap();
+    let block = INDEX_BLOCK_LEN + 16;
+    let blocks = (read(inner.as_ref(), &key).len() - HEADER_LEN - 32).div_ceil(block);
+    assert!(blocks > 15);
+    for number in (1..blocks).step_by(4) {
+        let copy = memory();
+        copy_files(inner.as_ref(), copy.as_ref(), &["config", "keys", "data", "index"]);
+        let backend: Arc<dyn Backend> = Arc::new(open(Arc::clone(&copy)).unwrap());
+        // It opens: nothing was read but its head.
+        flip(copy.as_ref(), &key, (HEADER_LEN + number * block + 10) * 8);
+        let (store, report) = ChunkStore::open(Arc::clone(&backend), options.clone()).unwrap();
+        assert!(report.bad_segments.is_empty());
+        let hidden = all.iter().filter(|chunk| !store.contains(&ids.id(chunk))).count();
+        // Of 97 records those in two blocks, and those whose search begins in one.
+        assert!((1..200).contains(&hidden), "block {number}: {hidden}");
+        // A collection to which all is needed takes nothing away.
+        let mut collector = Collector::begin(&store).unwrap();
+        let mut marks = Marks::new(Arc::clone(collector.view()));
+        assert!(all.iter().all(|chunk| marks.mark(&ids.id(chunk))), "block {number}");
+        collector.quarantine(&plan(collector.measure(&marks), PlanOptions::default())).unwrap();
+        assert_eq!(collector.sweep(&marks, &mut |_| {}).unwrap().deleted_packs_count, 0);
+        // So does whoever misses a chunk.
+        flip(copy.as_ref(), keys(copy.as_ref(), "index").last().unwrap(), (HEADER_LEN + number * block + 10) * 8);
+        let (store, _) = ChunkStore::open(backend, options.clone()).unwrap();
+        assert!(all.iter().all(|chunk| store.get(&ids.id(chunk)).is_ok_and(|bytes| bytes[..] == chunk[..])), "block {number}");
+    }
 }
 
 #[test]

@@ -221,6 +221,6 @@ impl Kept {
     }
 
     pub(super) fn map(&self) -> Option<Mapped> {
-        mmap::map(&self.0).ok().map(Mapped::new)
+        mmap::map(&self.0).ok().map(Mapped::of_file)
     }
 }

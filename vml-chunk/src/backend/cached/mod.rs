@@ -34,6 +34,8 @@ const OPEN_MAX: usize = 256;
 const PREFETCHED: usize = 4096;
 /// A file longer than this part of the folder's limit is not kept.
 const PART_OF_LIMIT: u64 = 4;
+/// The same for segments of the index: one that is not kept is got as a whole, into memory, by each process.
+const INDEX_PART_OF_LIMIT: u64 = 2;
 
 /// Keeps immutable files of another backend in a folder.
 #[derive(Debug)]
@@ -175,7 +177,8 @@ impl CachedBackend {
         if kept.is_none() && self.state.folder.is_usable() {
             let known = self.state.known().lens.get(key).copied();
             let len = known.map_or_else(|| self.inner.len(key), Ok)?;
-            if len > self.state.folder.limit() / PART_OF_LIMIT {
+            let part = if key.starts_with("index/") { INDEX_PART_OF_LIMIT } else { PART_OF_LIMIT };
+            if len > self.state.folder.limit() / part {
                 return Ok(None);
             }
             if len <= PIECE {

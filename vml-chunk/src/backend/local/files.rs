@@ -144,7 +144,7 @@ impl Files for System {
     }
 
     fn map(&self, path: &Path) -> io::Result<Mapped> {
-        Ok(Mapped::new(mmap::map(&File::open(path)?)?))
+        mmap::map(&File::open(path)?).map(Mapped::of_file)
     }
 
     fn make_dir(&self, path: &Path) -> io::Result<()> {

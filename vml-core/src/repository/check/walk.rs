@@ -7,30 +7,31 @@ use crate::recipe::{Cursor, Item, Piece, Recipe, RecipeReader};
 use crate::repository::describe;
 use crate::tree::{Content, DEPTH_MAX, ListingReader, Node, NodeKind, display_path, join_path};
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use vml_chunk::index::{IndexView, RowBits};
 use vml_chunk::repair::BadRows;
 use vml_chunk::store::LOST_MAX;
 use vml_chunk::{ChunkId, ChunkStore, Result};
 
-/// A bit for every row of the index: a set of chunks that costs an eighth of a byte each.
+/// A set of chunks: bits over the rows of the index.
 struct Positions {
-    view: std::sync::Arc<vml_chunk::index::IndexView>,
-    bits: Vec<Vec<u64>>,
+    view: Arc<IndexView>,
+    bits: RowBits,
 }
 
 impl Positions {
     fn new(store: &ChunkStore) -> Self {
         let view = store.view();
-        let bits = view.segments().map(|(_, count)| vec![0; count.div_ceil(64)]).collect();
-        Self { view, bits }
+        Self { bits: RowBits::new(&view), view }
     }
 
     fn contains(&self, id: &ChunkId) -> bool {
-        self.view.position(id).is_some_and(|(segment, row)| self.bits[segment][row / 64] >> (row % 64) & 1 == 1)
+        self.view.position(id).is_some_and(|(segment, row)| self.bits.contains(segment, row))
     }
 
     fn insert(&mut self, id: &ChunkId) {
         if let Some((segment, row)) = self.view.position(id) {
-            self.bits[segment][row / 64] |= 1 << (row % 64);
+            self.bits.insert(segment, row);
         }
     }
 }
