@@ -1,6 +1,8 @@
 //! rustic, <https://rustic.cli.rs>.
 
-use super::{Tool, command, repository};
+use super::{Look, Tool, command, repository};
+use anyhow::Result;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -55,15 +57,36 @@ impl Tool for Rustic {
         save
     }
 
-    fn build(&self, place: &Path, _name: &str, later: usize, target: &Path) -> Command {
-        let mut restore = self.command(place);
-        restore.args(["restore", &format!("latest~{later}")]).arg(target);
+    fn build(&self, look: &Look<'_>, target: &Path) -> Command {
+        let mut restore = self.command(look.place);
+        restore.args(["restore", &format!("latest~{}", look.later)]).arg(target);
         restore
     }
 
-    fn list(&self, place: &Path) -> Command {
+    fn list(&self, place: &Path) -> Option<Command> {
         let mut list = self.command(place);
         list.args(["snapshots", "--all"]);
-        list
+        Some(list)
+    }
+
+    fn restore_file(&self, look: &Look<'_>, path: &Path, target: &Path) -> Option<Command> {
+        let mut what = OsString::from(format!("latest~{}:", look.later));
+        what.push(look.mount.join(path));
+        let mut restore = self.command(look.place);
+        // What it restores is a single file then, which goes to the path that is given.
+        restore.arg("restore").arg(what).arg(target.join(path.file_name()?));
+        Some(restore)
+    }
+
+    fn diff(&self, old: &Look<'_>, new: &Look<'_>) -> Result<Option<Command>> {
+        let mut diff = self.command(old.place);
+        diff.args(["diff", &format!("latest~{}", old.later), &format!("latest~{}", new.later)]);
+        Ok(Some(diff))
+    }
+
+    fn check(&self, place: &Path) -> Option<Command> {
+        let mut check = self.command(place);
+        check.args(["check", "--read-data"]);
+        Some(check)
     }
 }
