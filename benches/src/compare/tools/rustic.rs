@@ -1,7 +1,8 @@
 //! rustic, <https://rustic.cli.rs>.
 
 use super::{Look, Tool, command, repository};
-use anyhow::Result;
+use anyhow::{Context as _, Result};
+use serde_json::Value;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -79,8 +80,19 @@ impl Tool for Rustic {
     }
 
     fn diff(&self, old: &Look<'_>, new: &Look<'_>) -> Result<Option<Command>> {
+        let mut list = self.command(old.place);
+        list.args(["snapshots", "--json"]);
+        let output = list.output().context("cannot start rustic")?;
+        let told = serde_json::from_slice(&output.stdout).context("rustic snapshots gives no JSON")?;
+        let mut snapshots = Vec::new();
+        snapshots_in(&told, &mut snapshots);
+        snapshots.sort_unstable();
         let mut diff = self.command(old.place);
-        diff.args(["diff", &format!("latest~{}", old.later), &format!("latest~{}", new.later)]);
+        diff.arg("diff");
+        for look in [old, new] {
+            let nth = snapshots.len().checked_sub(look.later + 1);
+            diff.arg(nth.and_then(|nth| Some(snapshots.get(nth)?.1)).with_context(|| format!("rustic knows no snapshot {}", look.name))?);
+        }
         Ok(Some(diff))
     }
 
@@ -88,5 +100,36 @@ impl Tool for Rustic {
         let mut check = self.command(place);
         check.args(["check", "--read-data"]);
         Some(check)
+    }
+}
+
+/// Times and ids, wherever they stand: how snapshots are grouped differs between versions.
+fn snapshots_in<'a>(value: &'a Value, found: &mut Vec<(&'a str, &'a str)>) {
+    match value {
+        Value::Array(all) => all.iter().for_each(|value| snapshots_in(value, found)),
+        Value::Object(members) => match (members.get("time").and_then(Value::as_str), members.get("id").and_then(Value::as_str)) {
+            (Some(time), Some(id)) => found.push((time, id)),
+            _ => members.values().for_each(|value| snapshots_in(value, found)),
+        },
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn snapshots_are_found_in_any_grouping() {
+        let [one, other] = [("b", "2"), ("a", "1")].map(|(id, time)| json!({ "id": id, "time": time, "summary": { "id": 3 } }));
+        for told in
+            [json!([one, other]), json!([{ "group_key": { "host": "x" }, "snapshots": [one, other] }]), json!([[{}, [one]], [{}, [other]]])]
+        {
+            let mut found = Vec::new();
+            snapshots_in(&told, &mut found);
+            found.sort_unstable();
+            assert_eq!(found, [("1", "a"), ("2", "b")]);
+        }
     }
 }
