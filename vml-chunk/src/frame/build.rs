@@ -1,6 +1,6 @@
 //! Collects chunks into a frame, compresses it, and proves that what it will publish decodes to what was hashed.
 
-use super::{Codec, FrameDecoder};
+use super::{Codec, Filter, FrameDecoder, filter};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{FRAME_CHUNK_LEN, FRAME_HEADER_LEN, FRAME_MAGIC, FRAME_MAX_CHUNKS, FRAME_MAX_LEN, FRAME_TARGET_MAX, push_u24};
 use crate::id::{ChunkId, IdKey};
@@ -102,12 +102,16 @@ impl FrameEncoder {
     /// `Corrupt` when the compressed bytes do not give the chunks back: a fault of the machine's memory or of a library,
     /// caught before anything is published.
     pub fn seal(&mut self, frame: FrameBuilder) -> Result<SealedFrame> {
-        let FrameBuilder { plain, chunks } = frame;
+        let FrameBuilder { mut plain, chunks } = frame;
         let head_len = FRAME_HEADER_LEN + chunks.len() * FRAME_CHUNK_LEN;
         let plain_len = u32::try_from(plain.len()).expect("a frame is below 16 MiB");
-        let mut codec = Codec::Raw;
+        let (mut codec, mut filter) = (Codec::Raw, Filter::None);
         self.payload.clear();
         if looks_compressible(&plain) {
+            if filter::looks_like_code(&plain) {
+                filter::apply(&mut plain);
+                filter = Filter::X86;
+            }
             self.payload.reserve(zstd_safe::compress_bound(plain.len()));
             self.context
                 .compress2(&mut self.payload, &plain)
@@ -115,6 +119,8 @@ impl FrameEncoder {
             // A frame that shrinks by less than 1/64 is not worth its decompression.
             if self.payload.len() + plain.len() / 64 < plain.len() {
                 codec = Codec::Zstd;
+            } else if std::mem::replace(&mut filter, Filter::None) == Filter::X86 {
+                filter::undo(&mut plain);
             }
         }
         let payload = match codec {
@@ -123,7 +129,7 @@ impl FrameEncoder {
         };
         let mut bytes = Vec::with_capacity(head_len + payload.len());
         bytes.extend_from_slice(&FRAME_MAGIC);
-        bytes.extend_from_slice(&[codec.number(), 0]);
+        bytes.extend_from_slice(&[codec.number(), filter.number()]);
         bytes.extend_from_slice(&u16::try_from(chunks.len()).expect("limited by is_full_for").to_le_bytes());
         bytes.extend_from_slice(&plain_len.to_le_bytes());
         bytes.extend_from_slice(&u32::try_from(payload.len()).expect("not above the plain length").to_le_bytes());
@@ -213,6 +219,41 @@ mod tests {
         assert_eq!(sealed.bytes.len(), FRAME_HEADER_LEN + FRAME_CHUNK_LEN + noise.len());
         assert!(!looks_compressible(&noise));
         assert!(looks_compressible(text.as_bytes()));
+    }
+
+    #[test]
+    fn code_is_filtered_and_comes_back() {
+        // Calls of a few functions between bytes that say little.
+        let mut code = noise(400_000);
+        code.iter_mut().for_each(|byte| *byte &= 0x1f);
+        for at in (0..code.len() - 64).step_by(48) {
+            let place = 100_000 + (at / 48 % 5) * 4096;
+            code[at] = 0xe8;
+            code[at + 1..at + 5].copy_from_slice(&(place as u32).wrapping_sub(at as u32).to_le_bytes());
+        }
+        let sealed = seal(&[&code[..150_000], &code[150_000..]]);
+        let mut plain = Vec::new();
+        let header = FrameDecoder::default().decode(&sealed.bytes, &mut plain).unwrap();
+        assert_eq!((header.codec, header.filter), (Codec::Zstd, Filter::X86));
+        assert!(plain == code);
+        let mut unfiltered = CCtx::create();
+        unfiltered.set_parameter(CParameter::CompressionLevel(3)).unwrap();
+        let mut payload = Vec::with_capacity(zstd_safe::compress_bound(code.len()));
+        unfiltered.compress2(&mut payload, &code).unwrap();
+        assert!(sealed.bytes.len() < payload.len(), "{} {}", sealed.bytes.len(), payload.len());
+    }
+
+    #[test]
+    fn code_that_does_not_shrink_is_stored_as_it_was() {
+        let mut code = noise(400_000);
+        for at in (0..code.len() - 64).step_by(300) {
+            code[at] = 0xe8;
+            code[at + 4] = 0;
+        }
+        assert!(filter::looks_like_code(&code));
+        let sealed = seal(&[&code]);
+        assert_eq!(sealed.bytes[4..6], [0, 0]);
+        assert!(sealed.bytes[FRAME_HEADER_LEN + FRAME_CHUNK_LEN..] == code);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! A frame: about a mebibyte of chunks compressed together, the unit of decompression.
 //!
 //! ```text
-//! magic "VMLf" | codec u8 | flags u8 (0) | chunk count u16 | plain length u32 | payload length u32 | sum[8]
+//! magic "VMLf" | codec u8 | filter u8 | chunk count u16 | plain length u32 | payload length u32 | sum[8]
 //! | chunk length u24 ... | payload
 //! ```
 //! `sum` is the head of the BLAKE3 of everything else before the payload. A frame says by itself where its chunks are, so
@@ -9,6 +9,7 @@
 //! frame is where it happens; see `docs/storage.md` for why chunks are not compressed one by one.
 
 mod build;
+mod filter;
 mod open;
 
 pub use build::{FrameBuilder, FrameEncoder, SealedFrame};
@@ -35,6 +36,32 @@ impl Codec {
         match number {
             0 => Some(Self::Raw),
             1 => Some(Self::Zstd),
+            _ => None,
+        }
+    }
+}
+
+/// What was done to a frame's plain bytes before they were compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Filter {
+    /// Nothing.
+    None,
+    /// Operands of x86 calls and jumps are places instead of distances.
+    X86,
+}
+
+impl Filter {
+    pub(crate) fn number(self) -> u8 {
+        match self {
+            Self::None => 0,
+            Self::X86 => 1,
+        }
+    }
+
+    pub(crate) fn from_number(number: u8) -> Option<Self> {
+        match number {
+            0 => Some(Self::None),
+            1 => Some(Self::X86),
             _ => None,
         }
     }

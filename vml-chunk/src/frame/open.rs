@@ -1,7 +1,7 @@
 //! Reads frames: bounded, and without trust in any length that a file says.
 
-use super::Codec;
 use super::build::head_sum;
+use super::{Codec, Filter, filter};
 use crate::error::{Error, Result};
 use crate::format::{FRAME_CHUNK_LEN, FRAME_HEADER_LEN, FRAME_MAGIC, FRAME_MAX_CHUNKS, FRAME_MAX_LEN, u16_at, u24_at, u32_at};
 use zstd::zstd_safe::{self, DCtx};
@@ -11,6 +11,8 @@ use zstd::zstd_safe::{self, DCtx};
 pub struct FrameHeader {
     /// How the payload is stored.
     pub codec: Codec,
+    /// What was done to the chunks' bytes before they were compressed.
+    pub filter: Filter,
     /// Length of all chunks together, in bytes.
     pub plain_len: u32,
     /// Length of the payload, in bytes.
@@ -41,10 +43,12 @@ impl FrameHeader {
             return Err(bad("does not match its checksum"));
         }
         let codec = Codec::from_number(bytes[4]).ok_or_else(|| bad("names an unknown codec"))?;
+        let filter = Filter::from_number(bytes[5]).ok_or_else(|| bad("names an unknown filter"))?;
         let chunk_lens: Vec<u32> = (0..chunk_count).map(|i| u24_at(bytes, FRAME_HEADER_LEN + i * FRAME_CHUNK_LEN)).collect();
-        let header = Self { codec, plain_len: u32_at(bytes, 8), payload_len: u32_at(bytes, 12), chunk_lens };
+        let header = Self { codec, filter, plain_len: u32_at(bytes, 8), payload_len: u32_at(bytes, 12), chunk_lens };
         let sum: u64 = header.chunk_lens.iter().map(|len| u64::from(*len)).sum();
-        if bytes[5] != 0 || chunk_count == 0 || chunk_count > FRAME_MAX_CHUNKS || sum != u64::from(header.plain_len) {
+        let is_filtered_raw = codec == Codec::Raw && filter != Filter::None;
+        if is_filtered_raw || chunk_count == 0 || chunk_count > FRAME_MAX_CHUNKS || sum != u64::from(header.plain_len) {
             return Err(bad("contradicts itself"));
         }
         if header.plain_len as usize > FRAME_MAX_LEN || header.payload_len > header.plain_len {
@@ -94,6 +98,9 @@ impl FrameDecoder {
         }
         if plain.len() != header.plain_len as usize {
             return Err(Error::corrupt(format!("a frame decompresses to {} bytes, not {}", plain.len(), header.plain_len)));
+        }
+        if header.filter == Filter::X86 {
+            filter::undo(plain);
         }
         Ok(header)
     }

@@ -66,9 +66,9 @@ fn frames_aim_at_the_length_that_is_set() {
 }
 
 /// A frame with a sound checksum, whatever it says.
-fn forged(codec: u8, flags: u8, plain_len: u32, lens: &[u32], payload: &[u8]) -> Vec<u8> {
+fn forged(codec: u8, filter: u8, plain_len: u32, lens: &[u32], payload: &[u8]) -> Vec<u8> {
     let mut bytes = b"VMLf".to_vec();
-    bytes.extend([codec, flags]);
+    bytes.extend([codec, filter]);
     bytes.extend(u16::try_from(lens.len()).unwrap().to_le_bytes());
     bytes.extend(plain_len.to_le_bytes());
     bytes.extend(u32::try_from(payload.len()).unwrap().to_le_bytes());
@@ -91,7 +91,7 @@ fn a_forged_frame_is_refused_without_much_memory() {
     cut.pop();
     let grown = zstd::bulk::compress(&noise::incompressible(1, 100), 3).unwrap();
     assert!(grown.len() > 100);
-    let cases: [(&str, Vec<u8>); 16] = [
+    let cases: [(&str, Vec<u8>); 17] = [
         ("decompresses to more than it says", forged(1, 0, 1 << 13, &[1 << 13], &bomb)),
         ("decompresses to less than it says", forged(1, 0, 5000, &[5000], &zstd::bulk::compress(&[0; 4999], 3).unwrap())),
         ("says 4 GiB", forged(1, 0, u32::MAX, &[100], &bomb)),
@@ -104,7 +104,8 @@ fn a_forged_frame_is_refused_without_much_memory() {
         ("has no chunk", forged(0, 0, 0, &[], b"")),
         ("has more chunks than a frame may", forged(0, 0, 16385, &[1; 16385], &[0; 16385])),
         ("names an unknown codec", forged(2, 0, 3, &[3], b"abc")),
-        ("has flags", forged(0, 1, 3, &[3], b"abc")),
+        ("is raw and filtered", forged(0, 1, 3, &[3], b"abc")),
+        ("names an unknown filter", forged(1, 2, 3, &[3], b"abc")),
         ("is no zstd", forged(1, 0, 100, &[100], b"this is not zstd")),
         ("is cut short", cut),
         ("is followed by something", [forged(0, 0, 3, &[3], b"abc"), vec![0]].concat()),

@@ -9,9 +9,9 @@ use vml_testkit::noise::{Rng, mixed};
 /// Processes of the loop.
 const AT_ONCE: usize = 4;
 
-/// How long the loop runs: 20 seconds, or as many as `VML_KILL_SECONDS` says.
+/// How long the loop runs: a minute, or as many as `VML_KILL_SECONDS` says.
 fn span() -> Duration {
-    Duration::from_secs(std::env::var("VML_KILL_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(20))
+    Duration::from_secs(std::env::var("VML_KILL_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(60))
 }
 
 /// What one of the processes of the loop does; all of it may be killed at any moment.

@@ -86,6 +86,11 @@ impl<R: Read> BlockReader<R> {
     /// # Errors
     /// `Corrupt` when the stream is cut or names a length beyond the limit, else what reading says.
     pub fn next_block(&mut self) -> Result<Option<Vec<u8>>> {
+        Ok(self.next_behind::<0>()?.map(|([], bytes)| bytes))
+    }
+
+    /// The next block, its first bytes apart from the others.
+    fn next_behind<const N: usize>(&mut self) -> Result<Option<([u8; N], Vec<u8>)>> {
         if self.ended {
             return Ok(None);
         }
@@ -99,10 +104,15 @@ impl<R: Read> BlockReader<R> {
         if len > self.max_len {
             return Err(Error::corrupt(format!("a block of {len} bytes came where at most {} are possible", self.max_len)));
         }
-        let mut bytes = Vec::new();
-        // Memory follows what comes, and not what was announced.
+        let Some(len) = len.checked_sub(N) else {
+            return Err(Error::corrupt(format!("a block of {len} bytes came where at least {N} are needed")));
+        };
+        let mut first = [0; N];
+        self.fill(&mut first)?;
+        // Room is only named here: pages of it are taken when something comes.
+        let mut bytes = Vec::with_capacity(len);
         let read = (&mut self.input).take(len as u64).read_to_end(&mut bytes).at(|| "cannot read what comes")?;
-        if read < len { Err(cut()) } else { Ok(Some(bytes)) }
+        if read < len { Err(cut()) } else { Ok(Some((first, bytes))) }
     }
 
     fn fill(&mut self, buffer: &mut [u8]) -> Result<()> {
@@ -137,14 +147,13 @@ pub fn decode_parcel(input: impl Read) -> Result<Parcel> {
     let mut blocks = BlockReader::new(input, FRAME_BLOCK_MAX_LEN);
     let mut parcel = Parcel::new();
     let mut len = 0;
-    while let Some(mut block) = blocks.next_block()? {
-        len += block.len();
+    while let Some(([number], frame)) = blocks.next_behind()? {
+        len += frame.len();
         if len > PARCEL_MAX {
             return Err(Error::corrupt(format!("more than {PARCEL_MAX} bytes of frames came at once")));
         }
-        let number = block.remove(0);
         let kind = PackKind::from_number(number);
-        parcel.push((kind.ok_or_else(|| Error::corrupt(format!("a frame of kind {number} came, which is unknown")))?, block));
+        parcel.push((kind.ok_or_else(|| Error::corrupt(format!("a frame of kind {number} came, which is unknown")))?, frame));
     }
     Ok(parcel)
 }

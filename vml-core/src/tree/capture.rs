@@ -1,8 +1,8 @@
-//! Captures a directory tree: one thread walks, the others read.
+//! Captures a directory tree: one thread looks at directories, one walks, the others read.
 //!
 //! ```text
-//! walk: names, stat, compare with parent entry ──unchanged──► slot in its directory (assemble)
-//!                     └──changed──► batch of files ──► workers: read, cut, put ──► slot
+//! scan: names, stat ──► walk: compare with parent entry ──unchanged──► slot in its directory (assemble)
+//!                         └──changed──► batch of files ──► workers: read, cut, put ──► slot
 //! ```
 //! The walk visits directories in a fixed order, so the parent entry's listings and witness are read side by side with
 //! it, and memory does not depend on the size of the tree.

@@ -26,6 +26,7 @@ mod read;
 mod restore;
 mod restore_member;
 mod same;
+mod scan;
 mod walk;
 mod witness;
 

@@ -1,20 +1,21 @@
-//! Walks the tree: names, kinds, what changed since the parent entry; reads no file.
+//! Walks the tree: what changed since the parent entry; reads no file, and lets another thread look at directories.
 
 use super::assemble::Directory;
 use super::at;
-use super::attributes::{self, Target};
 use super::capture::{LeftOutReason, Session};
 use super::listing::ListingReader;
 use super::node::{Node, NodeKind, Timestamp};
 use super::read::{FileJob, Links, Seat};
+use super::scan::{AHEAD_MAX, Member, Members, Opened, Scan, Scanned, What};
 use super::witness::{Stamp, WitnessReader, WitnessWriter, fingerprint, is_racy};
 use crate::recipe::Recipe;
+use crossbeam_channel::{Receiver, bounded};
 use rustix::fs::{FileType, Statx};
 use std::collections::{BTreeSet, HashSet};
 use std::iter::Peekable;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use vml_chunk::{IoResultExt, JobSink, Result};
+use vml_chunk::{Error, ErrorKind, IoResultExt, JobSink, Result};
 
 /// Files in one batch for a worker: enough that handing it over costs nothing, few enough to be spread.
 const BATCH_FILES: usize = 64;
@@ -38,20 +39,17 @@ pub(super) struct Walk<'s, 'a> {
     batch_len: u64,
     links: Links<(u32, u32, u64)>,
     walked: Walked,
-    device: (u32, u32),
 }
 
 /// A directory whose subdirectories are being walked.
 struct Level {
     directory: Arc<Directory>,
-    fd: Arc<OwnedFd>,
     subdirectories: std::vec::IntoIter<Subdirectory>,
 }
 
 struct Subdirectory {
     slot: usize,
     name: Vec<u8>,
-    stat: Statx,
     parent_listing: Option<Recipe>,
 }
 
@@ -66,37 +64,48 @@ impl<'s, 'a> Walk<'s, 'a> {
             batch_len: 0,
             links: Links::new(),
             walked: Walked { witness: Recipe::empty(), directories_count: 0, uids: BTreeSet::new(), gids: BTreeSet::new() },
-            device: (0, 0),
         }
     }
 
-    pub(super) fn run(mut self, root: OwnedFd) -> Result<Walked> {
-        let stat = at::stat_open(&root).at(|| "cannot read the tree's root")?;
-        self.device = (stat.stx_dev_major, stat.stx_dev_minor);
-        self.walked.uids.insert(stat.stx_uid);
-        self.walked.gids.insert(stat.stx_gid);
-        let parent_listing = self.session.options.parent.and_then(|(node, _)| listing_of(node));
+    pub(super) fn run(self, root: OwnedFd) -> Result<Walked> {
+        let options = self.session.options;
+        std::thread::scope(|scope| {
+            let (sink, scanned) = bounded(AHEAD_MAX);
+            let scan = Scan { sink, exclude: options.exclude, one_file_system: options.one_file_system };
+            scope.spawn(|| scan.run(root));
+            self.walk(&scanned)
+        })
+    }
+
+    fn walk(mut self, scanned: &Receiver<Scanned>) -> Result<Walked> {
         // An error with a member is a problem; one with the root ends the capture.
-        let xattrs = attributes::read(Target::Open(std::os::fd::AsFd::as_fd(&root))).at(|| "cannot read the tree's root")?;
-        let node = node_of(&[], &stat, xattrs, NodeKind::Directory(Recipe::empty()));
-        let directory = Directory::new(Vec::new(), Some(node), None);
-        let names = at::names(&root).at(|| "cannot list the tree's root")?;
-        let mut stack = vec![self.enter(directory, root, names, parent_listing)?];
+        let root = next_directory(scanned)?.at(|| "cannot read the tree's root")?;
+        self.walked.uids.insert(root.stat.stx_uid);
+        self.walked.gids.insert(root.stat.stx_gid);
+        let parent_listing = self.session.options.parent.and_then(|(node, _)| listing_of(node));
+        let mut stack = vec![self.enter(scanned, Vec::new(), &[], root, None, parent_listing)?];
         while let Some(level) = stack.last_mut() {
             let Some(next) = level.subdirectories.next() else {
                 stack.pop();
                 continue;
             };
-            let (directory, fd) = (Arc::clone(&level.directory), Arc::clone(&level.fd));
-            if stack.len() >= super::DEPTH_MAX {
-                let path = at::join(&directory.path, &next.name);
-                self.session.problem(&path, format!("left out: nested deeper than {} directories", super::DEPTH_MAX));
-                self.session.leave_out(path, 0, LeftOutReason::Unreadable);
-                self.session.deliver(&directory, next.slot, None)?;
-                continue;
-            }
-            if let Some(level) = self.descend(&directory, &fd, next)? {
-                stack.push(level);
+            let above = Arc::clone(&level.directory);
+            let path = at::join(&above.path, &next.name);
+            let opened = if stack.len() >= super::DEPTH_MAX {
+                Err(format!("nested deeper than {} directories", super::DEPTH_MAX))
+            } else {
+                next_directory(scanned)?.map_err(|error| format!("cannot read the directory: {error}"))
+            };
+            match opened {
+                Ok(opened) => {
+                    let seat = Some((above, next.slot));
+                    stack.push(self.enter(scanned, path, &next.name, opened, seat, next.parent_listing)?);
+                }
+                Err(why) => {
+                    self.session.problem(&path, format!("left out: {why}"));
+                    self.session.leave_out(path, 0, LeftOutReason::Unreadable);
+                    self.session.deliver(&above, next.slot, None)?;
+                }
             }
         }
         self.send()?;
@@ -104,41 +113,23 @@ impl<'s, 'a> Walk<'s, 'a> {
         Ok(self.walked)
     }
 
-    fn descend(&mut self, above: &Arc<Directory>, above_fd: &OwnedFd, next: Subdirectory) -> Result<Option<Level>> {
-        let path = at::join(&above.path, &next.name);
-        let opened = at::open_dir(above_fd, &next.name).and_then(|fd| {
-            let xattrs = attributes::read(Target::Open(std::os::fd::AsFd::as_fd(&fd)))?;
-            let names = at::names(&fd)?;
-            // The directory may have been replaced since its name was read; what is open counts.
-            let stat = at::stat_open(&fd)?;
-            Ok((fd, stat, xattrs, names))
-        });
-        match opened {
-            Ok((fd, stat, xattrs, names)) => {
-                let node = node_of(&next.name, &stat, xattrs, NodeKind::Directory(Recipe::empty()));
-                let directory = Directory::new(path, Some(node), Some((Arc::clone(above), next.slot)));
-                if self.session.options.one_file_system && (next.stat.stx_dev_major, next.stat.stx_dev_minor) != self.device {
-                    let count = names.len() as u64;
-                    if count > 0 {
-                        self.session.leave_out(directory.path.clone(), count, LeftOutReason::OtherFileSystem);
-                    }
-                    return self.enter(directory, fd, Vec::new(), None).map(Some);
-                }
-                self.enter(directory, fd, names, next.parent_listing).map(Some)
-            }
-            Err(error) => {
-                self.session.problem(&path, format!("left out: cannot read the directory: {error}"));
-                self.session.leave_out(path, 0, LeftOutReason::Unreadable);
-                self.session.deliver(above, next.slot, None)?;
-                Ok(None)
-            }
-        }
-    }
-
     /// Handles every member that is no directory and collects those that are.
-    fn enter(&mut self, directory: Arc<Directory>, fd: OwnedFd, names: Vec<Vec<u8>>, parent_listing: Option<Recipe>) -> Result<Level> {
+    fn enter(
+        &mut self,
+        scanned: &Receiver<Scanned>,
+        path: Vec<u8>,
+        name: &[u8],
+        opened: Opened,
+        seat: Option<(Arc<Directory>, usize)>,
+        parent_listing: Option<Recipe>,
+    ) -> Result<Level> {
+        let Opened { fd, stat, xattrs, hidden_count, mut members } = opened;
+        let node = node_of(name, &stat, xattrs, NodeKind::Directory(Recipe::empty()));
+        let directory = Directory::new(path, Some(node), seat);
+        if hidden_count > 0 {
+            self.session.leave_out(directory.path.clone(), hidden_count, LeftOutReason::OtherFileSystem);
+        }
         self.walked.directories_count += 1;
-        let fd = Arc::new(fd);
         let prints = match parent_listing {
             Some(_) => self.known.directory(&directory.path),
             None => HashSet::new(),
@@ -149,15 +140,16 @@ impl<'s, 'a> Walk<'s, 'a> {
         let mut subdirectories = Vec::new();
         let mut tally = Tally::default();
         let mut slot = 0;
-        for name in names {
-            let path = at::join(&directory.path, &name);
-            if !self.session.options.exclude.is_empty() && self.session.options.exclude.matches(&path, &name) {
-                tally.add(LeftOutReason::Excluded, path);
-                continue;
-            }
-            let stat = match at::stat(&*fd, &name) {
-                Ok(stat) => stat,
-                Err(error) => {
+        while let Some(member) = next_member(&mut members, scanned)? {
+            let name = member.name;
+            let stat = match member.what {
+                What::Stat(stat) => stat,
+                What::Excluded => {
+                    tally.add(LeftOutReason::Excluded, at::join(&directory.path, &name));
+                    continue;
+                }
+                What::Failed(error) => {
+                    let path = at::join(&directory.path, &name);
                     let why = match error {
                         rustix::io::Errno::NOENT => "it vanished while the tree was saved".to_owned(),
                         error => format!("cannot read it: {error}"),
@@ -169,7 +161,7 @@ impl<'s, 'a> Walk<'s, 'a> {
             };
             let file_type = FileType::from_raw_mode(u32::from(stat.stx_mode));
             if file_type == FileType::Socket {
-                tally.add(LeftOutReason::Socket, path);
+                tally.add(LeftOutReason::Socket, at::join(&directory.path, &name));
                 continue;
             }
             self.walked.uids.insert(stat.stx_uid);
@@ -177,7 +169,7 @@ impl<'s, 'a> Walk<'s, 'a> {
             let parent = parents.as_mut().and_then(|parents| member_named(parents, &name));
             if file_type == FileType::Directory {
                 let parent_listing = parent.as_ref().and_then(listing_of);
-                subdirectories.push(Subdirectory { slot, name, stat, parent_listing });
+                subdirectories.push(Subdirectory { slot, name, parent_listing });
                 slot += 1;
                 continue;
             }
@@ -194,7 +186,7 @@ impl<'s, 'a> Walk<'s, 'a> {
         self.witness.push(&directory.path, &own_prints, &mut |bytes| self.session.put_meta(bytes))?;
         let done = directory.close(slot, &mut |bytes| self.session.put_meta(bytes))?;
         self.session.complete(done);
-        Ok(Level { directory, fd, subdirectories: subdirectories.into_iter() })
+        Ok(Level { directory, subdirectories: subdirectories.into_iter() })
     }
 
     /// Takes over an unchanged member, or queues a changed one to be read.
@@ -242,6 +234,32 @@ impl<'s, 'a> Walk<'s, 'a> {
         }
         self.session.is_whole(node)
     }
+}
+
+/// The directory that is next, or why it cannot be read.
+fn next_directory(scanned: &Receiver<Scanned>) -> Result<rustix::io::Result<Opened>> {
+    match scanned.recv() {
+        Ok(Scanned::Directory(opened)) => Ok(Ok(opened)),
+        Ok(Scanned::Failed(error)) => Ok(Err(error)),
+        Ok(Scanned::More(_)) | Err(_) => Err(lost()),
+    }
+}
+
+/// The member of a directory that is next, out of those that are here or of those that follow.
+fn next_member(members: &mut Members, scanned: &Receiver<Scanned>) -> Result<Option<Member>> {
+    loop {
+        match members.list.next() {
+            None if members.more => match scanned.recv() {
+                Ok(Scanned::More(more)) => *members = more,
+                _ => return Err(lost()),
+            },
+            next => return Ok(next),
+        }
+    }
+}
+
+fn lost() -> Error {
+    Error::new(ErrorKind::Interrupted, "the thread that reads directories has died")
 }
 
 /// Members of one directory that are left out, one row a reason.
