@@ -1,5 +1,5 @@
 # `make demo` and `make test` are all the set-up there is.
-.PHONY: all build demo test soak lint corpus-test object-test boot-test machine-test libvirt-test service-test bench compare fuzz clean
+.PHONY: all build demo test soak lint instructions-test corpus-test object-test boot-test machine-test libvirt-test service-test bench compare fuzz clean
 
 # libvirt's adapter is built where libvirt's headers are; looked for when it is needed, because setup may install them.
 FEATURES = $$(pkg-config --exists libvirt 2>/dev/null && echo --features vml-cli/libvirt)
@@ -17,6 +17,7 @@ test:
 	@scripts/setup.sh test
 	@$(MAKE) --no-print-directory lint
 	cargo test --workspace $(FEATURES)
+	@$(MAKE) --no-print-directory instructions-test
 	@$(MAKE) --no-print-directory corpus-test
 	@$(MAKE) --no-print-directory object-test
 	@$(MAKE) --no-print-directory boot-test
@@ -33,6 +34,10 @@ lint:
 	@if cargo fmt --version >/dev/null 2>&1; then set -x; cargo fmt --all --check; else echo "skipped: cargo fmt is not installed"; fi
 	@if cargo clippy --version >/dev/null 2>&1; then set -x; cargo clippy --workspace --all-targets $(FEATURES) -- -D warnings; else echo "skipped: cargo clippy is not installed"; fi
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
+
+# How many instructions the hot parts take, against the committed counts.
+instructions-test:
+	@scripts/test-instructions.sh
 
 corpus-test:
 	@scripts/test-corpus.sh

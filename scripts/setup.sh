@@ -20,6 +20,8 @@ if [[ ${1:-build} == test ]]; then
   ! missing mke2fs || need+=(e2fsprogs)
   ! missing mkfs.xfs || need+=(xfsprogs)
   ! missing sfdisk || need+=(fdisk)
+  # For counting instructions.
+  ! missing valgrind || need+=(valgrind)
   # For the servers of the object storage test.
   python3 -c 'import ensurepip, venv' 2>/dev/null || need+=(python3-venv)
   if missing qemu-img || missing qemu-nbd || missing qemu-io; then machines+=(qemu-utils); fi

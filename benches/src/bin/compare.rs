@@ -1,4 +1,4 @@
-//! `cargo run --release -p benches --bin compare`: VML beside restic, Borg and rustic; see `docs/benchmarks.md`.
+//! `cargo run --release -p benches --bin compare`: VML beside restic, Borg, rustic and others; see `docs/benchmarks.md`.
 
 use anyhow::{Context as _, Result};
 use benches::compare::corpus::{Corpus, Kind, STATES};
@@ -7,7 +7,7 @@ use benches::compare::options::Options;
 use benches::compare::report::{self, Setting, ToolInfo};
 use benches::compare::tools::{DiskVml, Vml};
 use benches::compare::verdict::verdicts;
-use benches::compare::{disks, live, million, mount, page, run, scale, sharing, tools, tune, upkeep};
+use benches::compare::{disks, limit, live, million, mount, page, plot, run, scale, series, sharing, tools, tune, upkeep};
 use clap::Parser;
 use serde_json::{Map, Value};
 use std::fs;
@@ -33,6 +33,16 @@ fn compare(options: &Options) -> Result<()> {
     {
         println!("{}", scale::steps::run(step, &scale::steps::place(place, options.scale_key.as_deref(), chunks))?);
         return Ok(());
+    }
+    if let Some([dir, result]) = options.measure_limit.as_deref() {
+        return limit::tell_limit(dir, result);
+    }
+    if let Some([repository, name, target, result]) = options.count_decoded.as_deref() {
+        return series::count::tell_count(repository, &name.to_string_lossy(), target, result);
+    }
+    if let Some((from, dir)) = options.plot_from.as_deref().zip(options.plots.as_deref()) {
+        let text = fs::read_to_string(from).with_context(|| format!("cannot read {}", from.display()))?;
+        return plot::write(&serde_json::from_str(&text)?, dir);
     }
     options.check()?;
     let kind = if options.disks || options.tune || options.machines.is_some() { Kind::Images } else { Kind::Trees };
@@ -65,7 +75,14 @@ fn compare(options: &Options) -> Result<()> {
         blocks.push(("upkeep", upkeep::report::markdown(&report::machine_line(&machine), &runs)));
         numbers.insert("upkeep".to_owned(), upkeep::report::to_json(&runs));
     }
-    if let Some(corpus) = corpus.as_ref().filter(|_| kind == Kind::Trees && !options.sharing && !options.upkeep) {
+    if let Some(corpus) = corpus.as_ref().filter(|_| options.series) {
+        let vml = Vml::new(tools::locate_vml(options)?);
+        let series = series::run(&vml, corpus, options.runs.into(), work.path())?;
+        blocks.push(("series", series::report::markdown(&report::machine_line(&machine), &series)));
+        numbers.insert("series".to_owned(), series::report::to_json(&series));
+    }
+    let alone = options.sharing || options.upkeep || options.series;
+    if let Some(corpus) = corpus.as_ref().filter(|_| kind == Kind::Trees && !alone) {
         let found = tools::find(options, &|vml| Box::new(vml))?;
         let outcome = run::run(&found, corpus, options.runs.into(), work.path())?;
         let (setting, goals) = (setting(options, &machine, &found, work.path())?, verdicts(&outcome.results));
@@ -74,7 +91,9 @@ fn compare(options: &Options) -> Result<()> {
     }
     if let Some(corpus) = corpus.as_ref().filter(|_| options.disks) {
         let base_image = corpus.state(STATES[0]);
-        let found = tools::find(options, &|vml| Box::new(DiskVml { vml, base_image: base_image.clone() }))?;
+        let found = tools::find(&Options { tools: disks::tools(&options.tools), ..options.clone() }, &|vml| {
+            Box::new(DiskVml { vml, base_image: base_image.clone() })
+        })?;
         let vml = Vml::new(tools::locate_vml(options)?);
         let outcome = disks::run(&found, &vml, corpus, options.runs.into(), work.path())?;
         let setting = setting(options, &machine, &found, work.path())?;
@@ -137,8 +156,12 @@ fn write(options: &Options, blocks: &[(&str, String)], numbers: Map<String, Valu
         }
         fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
     }
+    let numbers = Value::Object(numbers);
+    if let Some(dir) = &options.plots {
+        plot::write(&numbers, dir)?;
+    }
     if let Some(path) = &options.json {
-        let text = serde_json::to_string_pretty(&Value::Object(numbers))?;
+        let text = serde_json::to_string_pretty(&numbers)?;
         fs::write(path, text + "\n").with_context(|| format!("cannot write {}", path.display()))?;
     }
     Ok(())

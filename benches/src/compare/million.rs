@@ -134,7 +134,7 @@ mod tests {
 
     #[test]
     fn the_table_judges_medians_and_the_largest_peak() {
-        let took = |wall_s, peak_mib: u64| Measured { wall_s, cpu_s: 0.0, peak_bytes: peak_mib << 20 };
+        let took = |wall_s, peak_mib: u64| Measured { wall_s, cpu_s: 0.0, peak_bytes: peak_mib << 20, ..Measured::default() };
         let rows = [
             Row { command: "vml log", goal_ms: Some(30.0), measured: vec![took(0.050, 9), took(0.010, 300), took(0.020, 8)] },
             Row { command: "vml check", goal_ms: None, measured: vec![took(2.0, 8)] },

@@ -1,5 +1,6 @@
 //! What can be asked for.
 
+use super::tools::NAMES;
 use anyhow::{Result, bail};
 use clap::Parser;
 use std::path::PathBuf;
@@ -18,7 +19,7 @@ pub struct Options {
     #[arg(long, value_name = "DIR", default_value = "/dev/shm")]
     pub work: PathBuf,
     /// Which tools, in this order in the tables
-    #[arg(long, value_delimiter = ',', default_value = "vml,restic,borg,rustic")]
+    #[arg(long, value_delimiter = ',', default_value = "vml,vml-encrypted,restic,borg,rustic,casync,bup,zpaq")]
     pub tools: Vec<String>,
     /// This vml, instead of one built now
     #[arg(long, value_name = "FILE")]
@@ -32,6 +33,12 @@ pub struct Options {
     /// Write the tables between the markers of this page
     #[arg(long, value_name = "FILE")]
     pub markdown: Option<PathBuf>,
+    /// Draw what was measured as SVG files in this directory
+    #[arg(long, value_name = "DIR")]
+    pub plots: Option<PathBuf>,
+    /// Measure nothing: draw what --json wrote here
+    #[arg(long, value_name = "FILE", requires = "plots", conflicts_with = "corpus")]
+    pub plot_from: Option<PathBuf>,
     /// Measure disk images instead of trees
     #[arg(long, requires = "corpus")]
     pub disks: bool,
@@ -54,6 +61,9 @@ pub struct Options {
     /// Measure checking every byte and collecting, beside restic
     #[arg(long, requires = "corpus")]
     pub upkeep: bool,
+    /// Measure builds after a hundred saves, each with 1 % changed
+    #[arg(long, requires = "corpus")]
+    pub series: bool,
     /// Set by the program itself: it runs in a mount namespace of its own
     #[arg(long, hide = true)]
     pub inside: bool,
@@ -69,10 +79,13 @@ pub struct Options {
     /// Set by the program itself
     #[arg(long, hide = true, value_name = "FILE")]
     pub scale_key: Option<PathBuf>,
+    /// Set by the program itself: cut, hash and compress this tree, write the seconds there, and end
+    #[arg(long, hide = true, num_args = 2, value_names = ["DIR", "RESULT"])]
+    pub measure_limit: Option<Vec<PathBuf>>,
+    /// Set by the program itself: build this entry, count what is decoded, write it there, and end
+    #[arg(long, hide = true, num_args = 4, value_names = ["REPOSITORY", "ENTRY", "TARGET", "RESULT"])]
+    pub count_decoded: Option<Vec<PathBuf>>,
 }
-
-/// What every tool is named.
-const KNOWN: [&str; 4] = ["vml", "restic", "borg", "rustic"];
 
 impl Options {
     /// Checks what clap cannot.
@@ -80,8 +93,8 @@ impl Options {
     /// # Errors
     /// A sentence that says what to give instead.
     pub fn check(&self) -> Result<()> {
-        if let Some(unknown) = self.tools.iter().find(|tool| !KNOWN.contains(&tool.as_str())) {
-            bail!("there is no tool {unknown:?}: choose from {}", KNOWN.join(","));
+        if let Some(unknown) = self.tools.iter().find(|tool| !NAMES.contains(&tool.as_str())) {
+            bail!("there is no tool {unknown:?}: choose from {}", NAMES.join(","));
         }
         if self.corpus.is_none() && !self.log_million && self.scale.is_empty() {
             bail!(
@@ -101,7 +114,7 @@ mod tests {
     fn what_is_missing_is_named() {
         let parse = |args: &[&str]| Options::parse_from([&["compare"], args].concat()).check().map_err(|error| error.to_string());
         assert!(parse(&[]).unwrap_err().contains("trees/{base,w1,w2,w3,v1}"));
-        assert!(parse(&["--corpus", "x", "--tools", "vml,zpaq"]).unwrap_err().contains("\"zpaq\""));
+        assert!(parse(&["--corpus", "x", "--tools", "vml,tar"]).unwrap_err().contains("\"tar\""));
         assert!(parse(&["--corpus", "x", "--tools", "vml,borg"]).is_ok());
         assert!(parse(&["--log-million"]).is_ok());
         assert!(parse(&["--scale"]).is_ok() && parse(&["--scale", "5000"]).is_ok());

@@ -1,14 +1,20 @@
 //! The order of everything: so that each tool has the same chances.
 //!
-//! Per run every tool gets a fresh repository. The states are saved one after the other; for each the tools take turns,
-//! in an order that rotates from state to state and from run to run, and every measured save is preceded by a reading
-//! of the whole state. Builds and lists come when all states are saved.
+//! ```text
+//! each run, a fresh repository for every tool
+//!   each state     the tools take turns ─► measured save ─► size          (after the first state the machine's limit has its turn, too)
+//!   then           builds, beside `cp -a` ─► what is done with saved states (`after`) ─► a save with 1 % changed
+//! ```
+//! The order of turns rotates from state to state and from run to run, and every measured save is preceded by a reading of the whole
+//! state. Tools that take very long take part in the first run only.
 
-use super::corpus::{AGAIN, BUILT, Contents, Corpus, Kind, contents, walk};
+use super::after;
+use super::corpus::{AGAIN, BUILT, Contents, Corpus, Kind, STATES, contents, walk};
+use super::limit;
 use super::measure::measure;
 use super::mount::Mounted;
-use super::results::{FLOOR, Results, Step};
-use super::tools::{Tool, repository};
+use super::results::{FLOOR, LIMIT, Results, Step};
+use super::tools::{Look, Tool, repository};
 use anyhow::{Context as _, Result, bail};
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -24,8 +30,18 @@ pub struct Outcome {
     pub results: Results,
     /// What the states hold, in their order.
     pub states: Vec<Contents>,
-    /// Sentences about what vml built and was then compared with the state.
+    /// Sentences about what vml built and was then compared with the state, and about what else the numbers stand for.
     pub compared: Vec<String>,
+}
+
+/// One run: the tools that take part, their places, and what they work on.
+pub(super) struct Run<'a> {
+    pub(super) tools: Vec<(&'a dyn Tool, PathBuf)>,
+    pub(super) corpus: &'a Corpus,
+    pub(super) mount: &'a Path,
+    pub(super) work: &'a Path,
+    pub(super) number: usize,
+    pub(super) turn: usize,
 }
 
 /// Runs the comparison `runs` times below `work`.
@@ -36,43 +52,15 @@ pub fn run(tools: &[Box<dyn Tool>], corpus: &Corpus, runs: usize, work: &Path) -
     let mount = mount_point(corpus.kind(), work)?;
     let states = corpus.states().iter().map(|state| corpus.contents(state)).collect::<Result<Vec<_>>>()?;
     let mut outcome = Outcome { kind: corpus.kind(), results: Results::default(), states, compared: Vec::new() };
-    for run in 0..runs {
-        let places: Vec<PathBuf> = tools.iter().map(|tool| work.join(tool.name())).collect();
-        for (tool, place) in tools.iter().zip(&places) {
-            fs::create_dir_all(place.join("home")).with_context(|| format!("cannot make {}", place.display()))?;
-            for command in tool.init(place, &mount) {
-                measure(command, work)?;
-            }
-        }
-        let mut turn = run;
-        for (number, state) in corpus.states().iter().enumerate() {
-            let _mounted = Mounted::new(&corpus.state(state), &mount)?;
-            for i in order(tools.len(), turn) {
-                let (tool, place) = (tools[i].as_ref(), &places[i]);
-                for command in tool.prepare(place, &mount, state) {
-                    measure(command, work)?;
-                }
-                corpus.warm(&mount)?;
-                let measured = measure(tool.save(place, &mount, state), work)?;
-                outcome.results.add(tool.name(), Step::Save(number), measured);
-                outcome.results.add_size(tool.name(), number, contents(&repository(place))?.bytes);
-                eprintln!("run {} of {runs}: {} saves {state} in {:.2} s", run + 1, tool.name(), measured.wall_s);
-            }
-            turn += 1;
-            if *state == AGAIN {
-                for i in order(tools.len(), turn) {
-                    corpus.warm(&mount)?;
-                    let again = format!("{state}-again");
-                    outcome.results.add(tools[i].name(), Step::SaveAgain, measure(tools[i].save(&places[i], &mount, &again), work)?);
-                }
-                turn += 1;
-            }
-        }
-        build_all(tools, &places, corpus, turn, work, run == 0, &mut outcome)?;
-        for i in order(tools.len(), turn + 1) {
-            outcome.results.add(tools[i].name(), Step::List, measure(tools[i].list(&places[i]), work)?);
-        }
-        for place in &places {
+    for number in 0..runs {
+        let taking_part = tools.iter().filter(|tool| number == 0 || !tool.once());
+        let tools = taking_part.map(|tool| (tool.as_ref(), work.join(tool.name()))).collect();
+        let mut run = Run { tools, corpus, mount: &mount, work, number, turn: number };
+        eprintln!("run {} of {runs}", number + 1);
+        run.save_all(&mut outcome)?;
+        run.build_all(&mut outcome)?;
+        after::measure_all(&mut run, &mut outcome)?;
+        for (_, place) in &run.tools {
             fs::remove_dir_all(place).with_context(|| format!("cannot remove {}", place.display()))?;
         }
     }
@@ -89,44 +77,87 @@ fn mount_point(kind: Kind, work: &Path) -> Result<PathBuf> {
     Ok(mount)
 }
 
-/// Builds one state with every tool and with `cp -a`, each into a fresh directory.
-fn build_all(
-    tools: &[Box<dyn Tool>],
-    places: &[PathBuf],
-    corpus: &Corpus,
-    turn: usize,
-    work: &Path,
-    compare: bool,
-    outcome: &mut Outcome,
-) -> Result<()> {
-    let built = corpus.state(BUILT);
-    let position = corpus.states().iter().position(|state| *state == BUILT).context("the built state is one of the states")?;
-    let later = corpus.states().len() - 1 - position;
-    let target = work.join("built");
-    // The number after the last tool stands for the floor.
-    for i in order(tools.len() + 1, turn) {
-        let (name, builds) = match tools.get(i) {
-            Some(tool) => (tool.name(), tool.builds(&places[i], BUILT, later, &target)),
-            None => {
-                corpus.warm(&built)?;
-                let mut copy = Command::new("cp");
-                copy.arg("-a").arg(&built).arg(target.join("copy"));
-                (FLOOR, vec![(Step::Build, copy)])
-            }
-        };
-        for (step, command) in builds {
-            fs::create_dir(&target).with_context(|| format!("cannot make {}", target.display()))?;
-            let measured = measure(command, work)?;
-            eprintln!("{name}: {} in {:.2} s", step.title(), measured.wall_s);
-            outcome.results.add(name, step, measured);
-            outcome.results.add_written(name, step, allocated(&target)?);
-            if compare && name == "vml" {
-                outcome.compared.push(verify(corpus.kind(), &built, &target, work)?);
-            }
-            fs::remove_dir_all(&target).with_context(|| format!("cannot remove {}", target.display()))?;
-        }
+impl Run<'_> {
+    /// The tools in the order of the next turn, by their numbers; `more` stands for so many others after the last one.
+    pub(super) fn turns(&mut self, more: usize) -> impl Iterator<Item = usize> + use<> {
+        self.turn += 1;
+        order(self.tools.len() + more, self.turn - 1)
     }
-    Ok(())
+
+    /// How a state is found again that was saved `later` states before the last one.
+    pub(super) fn look<'a>(&'a self, tool: usize, name: &'a str, later: usize) -> Look<'a> {
+        Look { place: &self.tools[tool].1, mount: self.mount, name, later }
+    }
+
+    fn save_all(&mut self, outcome: &mut Outcome) -> Result<()> {
+        for (tool, place) in &self.tools {
+            fs::create_dir_all(place.join("home")).with_context(|| format!("cannot make {}", place.display()))?;
+            for command in tool.init(place, self.mount) {
+                measure(command, self.work)?;
+            }
+        }
+        for (number, state) in self.corpus.states().iter().enumerate() {
+            let _mounted = Mounted::new(&self.corpus.state(state), self.mount)?;
+            let limited = usize::from(number == 0 && self.corpus.kind() == Kind::Trees);
+            for i in self.turns(limited) {
+                let Some((tool, place)) = self.tools.get(i) else {
+                    outcome.results.add(LIMIT, Step::Save(number), limit::measure_limit(self.mount, self.work)?);
+                    continue;
+                };
+                for command in tool.prepare(place, self.mount, state) {
+                    measure(command, self.work)?;
+                }
+                self.corpus.warm(self.mount)?;
+                let measured = measure(tool.save(place, self.mount, state), self.work)?;
+                outcome.results.add(tool.name(), Step::Save(number), measured);
+                outcome.results.add_size(tool.name(), number, contents(&repository(place))?.bytes);
+                eprintln!("{} saves {state} in {:.2} s", tool.name(), measured.wall_s);
+            }
+            if *state == AGAIN {
+                for i in self.turns(0) {
+                    let (tool, place) = &self.tools[i];
+                    self.corpus.warm(self.mount)?;
+                    let again = tool.save(place, self.mount, &format!("{state}-again"));
+                    outcome.results.add(tool.name(), Step::SaveAgain, measure(again, self.work)?);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Builds one state with every tool and with `cp -a`, each into a fresh directory, and with vml the first one, too.
+    fn build_all(&mut self, outcome: &mut Outcome) -> Result<()> {
+        let built = self.corpus.state(BUILT);
+        let position = self.corpus.states().iter().position(|state| *state == BUILT).context("the built state is one of the states")?;
+        let later = self.corpus.states().len() - 1 - position;
+        let target = self.work.join("built");
+        for i in self.turns(1) {
+            let (name, mut builds) = match self.tools.get(i) {
+                Some((tool, _)) => (tool.name(), tool.builds(&self.look(i, BUILT, later), &target)),
+                None => {
+                    self.corpus.warm(&built)?;
+                    let mut copy = Command::new("cp");
+                    copy.arg("-a").arg(&built).arg(target.join("copy"));
+                    (FLOOR, vec![(Step::Build, copy)])
+                }
+            };
+            if name == "vml" && self.corpus.kind() == Kind::Trees {
+                builds.push((Step::BuildFirst, self.tools[i].0.build(&self.look(i, STATES[0], 0), &target)));
+            }
+            for (step, command) in builds {
+                fs::create_dir(&target).with_context(|| format!("cannot make {}", target.display()))?;
+                let measured = measure(command, self.work)?;
+                eprintln!("{name}: {} in {:.2} s", step.title(), measured.wall_s);
+                outcome.results.add(name, step, measured);
+                outcome.results.add_written(name, step, allocated(&target)?);
+                if self.number == 0 && name.starts_with("vml") && step != Step::BuildFirst {
+                    outcome.compared.push(verify(name, self.corpus.kind(), &built, &target, self.work)?);
+                }
+                fs::remove_dir_all(&target).with_context(|| format!("cannot remove {}", target.display()))?;
+            }
+        }
+        Ok(())
+    }
 }
 
 /// What the files below `dir` take on their file system.
@@ -140,31 +171,31 @@ fn allocated(dir: &Path) -> Result<u64> {
 }
 
 /// Compares what vml built in `target` with the state; a sentence about it.
-fn verify(kind: Kind, state: &Path, target: &Path, work: &Path) -> Result<String> {
+pub(super) fn verify(name: &str, kind: Kind, state: &Path, target: &Path, work: &Path) -> Result<String> {
     match kind {
         Kind::Trees => {
             let comparison = compare_directories(state, target, CompareOptions { owners: true, holes: true })?;
             if let Some(first) = comparison.differences.first() {
-                bail!("vml built {BUILT} with {} differences, the first one: {first}", comparison.differences.len());
+                bail!("{name} built {} with {} differences, the first one: {first}", state.display(), comparison.differences.len());
             }
             let members = comparison.members_count;
-            Ok(format!("The tree that vml built in the first run was compared with the state: {members} members are equal."))
+            Ok(format!("The tree that {name} built in the first run was compared with the state: {members} members are equal."))
         }
         Kind::Images => {
             let format = if target.join("disk.raw").exists() { "raw" } else { "qcow2" };
             let image = target.join("disk").with_extension(format);
             let mut compare = Command::new("qemu-img");
             compare.args(["compare", "-f", "raw", "-F", format]).arg(state).arg(image);
-            measure(compare, work).with_context(|| format!("vml built {BUILT} as {format} otherwise than it was saved"))?;
+            measure(compare, work).with_context(|| format!("{name} built {BUILT} as {format} otherwise than it was saved"))?;
             Ok(format!(
-                "The {format} image that vml built in the first run was compared with the state by `qemu-img compare`: it is equal."
+                "The {format} image that {name} built in the first run was compared with the state by `qemu-img compare`: it is equal."
             ))
         }
     }
 }
 
 /// The numbers below `count`, beginning with `turn` modulo `count`.
-fn order(count: usize, turn: usize) -> impl Iterator<Item = usize> {
+fn order(count: usize, turn: usize) -> impl Iterator<Item = usize> + use<> {
     (0..count).map(move |i| (i + turn) % count)
 }
 

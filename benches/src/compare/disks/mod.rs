@@ -79,6 +79,11 @@ impl Row {
     }
 }
 
+/// Of the tools that were asked for those that are measured with disks: the others take minutes for each save of a tree, or keep no holes.
+pub fn tools(asked: &[String]) -> Vec<String> {
+    asked.iter().filter(|name| ["vml", "restic", "borg", "rustic"].contains(&name.as_str())).cloned().collect()
+}
+
 /// Looks for QEMU's tools, which make images and compare them.
 ///
 /// # Errors

@@ -9,11 +9,8 @@ use serde_json::{Value, json};
 /// Every goal; ratios are of medians.
 pub fn verdicts(runs: &[Run]) -> Vec<Verdict> {
     let median = |of: &dyn Fn(&Run) -> f64| Spread::of(runs.iter().map(of)).map(|spread| spread.median);
-    let ratio = |what: &str, goal: f64, of: &dyn Fn(&Run) -> f64, beside: &dyn Fn(&Run) -> f64| Verdict {
-        what: what.to_owned(),
-        goal,
-        measured: median(of).zip(median(beside)).map(|(of, beside)| of / beside),
-        unit: "",
+    let ratio = |what: &str, goal: f64, of: &dyn Fn(&Run) -> f64, beside: &dyn Fn(&Run) -> f64| {
+        Verdict::new(what, goal, median(of).zip(median(beside)).map(|(of, beside)| of / beside), "")
     };
     vec![
         ratio("second save of a running machine's disks: bytes read / changed", 1.2, &|run| run.second_read as f64, &|_| CHANGED as f64),
@@ -50,10 +47,7 @@ pub fn markdown(machine_line: &str, runs: &[Run]) -> String {
         FILE_LEN >> 10,
         runs.len()
     );
-    for verdict in verdicts(runs) {
-        let measured = verdict.measured.map_or("–".to_owned(), |measured| verdict.number(measured));
-        text.push_str(&format!("| {} | {} | {measured} | {} |\n", verdict.what, verdict.number(verdict.goal), verdict.word()));
-    }
+    text.extend(verdicts(runs).iter().map(Verdict::row));
     text.push_str("\n| step | seconds | MiB |\n|---|---:|---:|\n");
     let row = |name: &str, seconds: Option<&dyn Fn(&Run) -> f64>, mib: Option<&dyn Fn(&Run) -> u64>| {
         let spread = |spread: Option<Spread>, digits: usize| {

@@ -2,9 +2,9 @@
 
 use super::corpus::{Kind, STATES};
 use super::machine::Machine;
-use super::results::{FLOOR, Results, Spread, Step};
+use super::results::{COMPACTED, FLOOR, LIMIT, Results, Spread, Step};
 use super::run::Outcome;
-use super::verdict::Verdict;
+use super::verdict::{HEAD, Verdict};
 use serde_json::{Value, json};
 
 /// A tool as the page tells of it.
@@ -53,20 +53,37 @@ pub fn markdown(setting: &Setting, outcome: &Outcome, goals: &[Verdict], columns
         if setting.in_memory { "in memory (tmpfs)" } else { "on a file system that is not in memory: its writing is part of the times" };
     let built = if outcome.kind == Kind::Trees { "trees" } else { "images" };
     let mut text = format!(
-        "{} Repositories and built {built} {place}; {}.\n\n",
+        "{} Repositories and built {built} {place}; {}.{}\n\n",
         machine_line(&setting.machine),
-        if setting.runs == 1 { "one run".to_owned() } else { format!("medians of {} runs, smallest to largest in brackets", setting.runs) }
+        if setting.runs == 1 { "one run".to_owned() } else { format!("medians of {} runs, smallest to largest in brackets", setting.runs) },
+        once(setting, outcome)
     );
     let names: Vec<&str> = setting.tools.iter().map(|tool| tool.name).collect();
-    text.push_str(&goals_table(goals));
+    let results = &outcome.results;
+    let compacted: &[&str] = if results.has(Step::Compact) { &[COMPACTED] } else { &[] };
+    let with_floors = [&names[..], compacted, &[FLOOR, LIMIT]].concat();
+    let timed: Vec<&str> = with_floors.iter().copied().filter(|name| results.has_tool(name)).collect();
+    text.push_str(HEAD);
+    text.extend(goals.iter().map(Verdict::row));
     text.push_str("\n### Wall time, seconds\n\n");
-    text.push_str(&times(outcome, &names));
-    text.push_str("\n### CPU time, seconds of user and system\n\n");
-    text.push_str(&field(outcome, &names, |spread| format!("{:.2}", spread.median), |measured| measured.cpu_s));
-    text.push_str("\n### Peak resident memory, MiB\n\n");
-    text.push_str(&field(outcome, &names, |spread| format!("{:.0}", spread.max), |measured| measured.peak_bytes as f64 / MIB));
+    text.push_str(&table(outcome, &timed, &|name, step| spread_cell(results, name, step)));
+    text.push_str("\n### Wall time of vml, as a part of the others'\n\n");
+    let others: Vec<&str> = timed.iter().copied().filter(|name| !["vml", COMPACTED].contains(name)).collect();
+    text.push_str(&table(outcome, &others, &|name, step| {
+        results.ratio([("vml", step), (name, step)]).map_or(String::new(), |ratio| format!("{:.2}", ratio.median))
+    }));
+    let own = [&names[..], compacted].concat();
+    let field = |text: &mut String, title: &str, show: &dyn Fn(Spread) -> String, of: &dyn Fn(&super::measure::Measured) -> f64| {
+        text.push_str(&format!("\n### {title}\n\n"));
+        text.push_str(&table(outcome, &own, &|name, step| results.spread(name, step, of).map_or(String::new(), show)));
+    };
+    field(&mut text, "CPU time, seconds of user and system", &|spread| format!("{:.2}", spread.median), &|measured| measured.cpu_s);
+    field(&mut text, "Peak resident memory, MiB", &|spread| format!("{:.0}", spread.max), &|measured| measured.peak_bytes as f64 / MIB);
+    let mib = |spread: Spread| format!("{:.1}", spread.median);
+    field(&mut text, "Read by read calls, MiB", &mib, &|measured| measured.read_bytes as f64 / MIB);
+    field(&mut text, "Written by write calls, MiB", &mib, &|measured| measured.written_bytes as f64 / MIB);
     text.push_str("\n### Repository after each state, MiB\n\n");
-    text.push_str(&sizes(outcome, &[&names, columns].concat()));
+    text.push_str(&sizes(outcome, &[&names, compacted, columns].concat()));
     text.push_str(more);
     if !outcome.compared.is_empty() {
         text.push_str(&format!("\n{}\n", outcome.compared.join(" ")));
@@ -78,49 +95,21 @@ pub fn markdown(setting: &Setting, outcome: &Outcome, goals: &[Verdict], columns
     text
 }
 
-fn goals_table(goals: &[Verdict]) -> String {
-    let mut text = "| goal | at most | measured | |\n|---|---:|---:|---|\n".to_owned();
-    for verdict in goals {
-        let measured = verdict.measured.map_or("–".to_owned(), |value| verdict.number(value));
-        text.push_str(&format!("| {} | {} | {measured} | {} |\n", verdict.what, verdict.number(verdict.goal), verdict.word()));
-    }
-    text
+/// Which tools were measured in one run only.
+fn once(setting: &Setting, outcome: &Outcome) -> String {
+    let once = |name: &&str| setting.runs > 1 && outcome.results.runs(name, Step::Save(0)) == 1;
+    let names: Vec<&str> = setting.tools.iter().map(|tool| tool.name).filter(once).collect();
+    if names.is_empty() { String::new() } else { format!(" One run of {}.", names.join(", ")) }
 }
 
-/// The rows of tables.
-fn steps(outcome: &Outcome) -> Vec<Step> {
-    let mut steps: Vec<Step> = Vec::new();
-    for (number, state) in STATES.iter().enumerate().take(outcome.states.len()) {
-        steps.push(Step::Save(number));
-        if *state == super::corpus::AGAIN {
-            steps.push(Step::SaveAgain);
+/// A table with a row for each step that has something to show.
+fn table(outcome: &Outcome, names: &[&str], cell: &dyn Fn(&str, Step) -> String) -> String {
+    let mut text = head("", &names.iter().map(ToString::to_string).collect::<Vec<_>>());
+    for step in Step::all(outcome.states.len()) {
+        let cells: Vec<String> = names.iter().map(|name| cell(name, step)).collect();
+        if cells.iter().any(|cell| !cell.is_empty()) {
+            text.push_str(&format!("| {} | {} |\n", step.title(), cells.join(" | ")));
         }
-    }
-    steps.push(Step::Build);
-    steps.extend(Some(Step::Overlay).filter(|step| outcome.results.has(*step)));
-    steps.push(Step::List);
-    steps
-}
-
-/// The head of a table of numbers.
-pub fn head(first: &str, columns: &[String]) -> String {
-    format!("| {first} | {} |\n|---|{}\n", columns.join(" | "), "---:|".repeat(columns.len()))
-}
-
-/// Wall times, and for every other tool how vml's compares.
-fn times(outcome: &Outcome, names: &[&str]) -> String {
-    let results = &outcome.results;
-    let others: Vec<&str> = names.iter().copied().filter(|name| *name != "vml").chain([FLOOR]).collect();
-    let mut columns: Vec<String> = names.iter().map(ToString::to_string).chain([FLOOR.to_owned()]).collect();
-    columns.extend(others.iter().map(|other| format!("vml / {other}")));
-    let mut text = head("", &columns);
-    for step in steps(outcome) {
-        let mut cells: Vec<String> = names.iter().copied().chain([FLOOR]).map(|name| spread_cell(results, name, step)).collect();
-        for other in &others {
-            let ratio = results.wall("vml", step).zip(results.wall(other, step)).map(|(vml, other)| vml / other);
-            cells.push(ratio.map_or(String::new(), |ratio| format!("{ratio:.2}")));
-        }
-        text.push_str(&format!("| {} | {} |\n", step.title(), cells.join(" | ")));
     }
     text
 }
@@ -128,22 +117,16 @@ fn times(outcome: &Outcome, names: &[&str]) -> String {
 fn spread_cell(results: &Results, name: &str, step: Step) -> String {
     // Listing takes milliseconds.
     let digits = if step == Step::List { 3 } else { 2 };
-    let cell = |spread: Spread| format!("{:.digits$} ({:.digits$}–{:.digits$})", spread.median, spread.min, spread.max);
+    let cell = |spread: Spread| match spread.min < spread.max {
+        true => format!("{:.digits$} ({:.digits$}–{:.digits$})", spread.median, spread.min, spread.max),
+        false => format!("{:.digits$}", spread.median),
+    };
     results.spread(name, step, |measured| measured.wall_s).map_or(String::new(), cell)
 }
 
-fn field(
-    outcome: &Outcome,
-    names: &[&str],
-    show: impl Fn(Spread) -> String,
-    of: impl Fn(&super::measure::Measured) -> f64 + Copy,
-) -> String {
-    let mut text = head("", &names.iter().map(ToString::to_string).collect::<Vec<_>>());
-    for step in steps(outcome) {
-        let cells: Vec<String> = names.iter().map(|name| outcome.results.spread(name, step, of).map_or(String::new(), &show)).collect();
-        text.push_str(&format!("| {} | {} |\n", step.title(), cells.join(" | ")));
-    }
-    text
+/// The head of a table of numbers.
+pub fn head(first: &str, columns: &[String]) -> String {
+    format!("| {first} | {} |\n|---|{}\n", columns.join(" | "), "---:|".repeat(columns.len()))
 }
 
 fn sizes(outcome: &Outcome, names: &[&str]) -> String {
@@ -179,6 +162,8 @@ pub fn to_json(setting: &Setting, outcome: &Outcome, goals: &[Verdict]) -> Value
                 "what": verdict.what,
                 "at_most": verdict.goal,
                 "measured": verdict.measured,
+                "range": verdict.range,
+                "unit": verdict.unit,
                 "met": verdict.measured.map(|measured| measured <= verdict.goal),
             })
         })

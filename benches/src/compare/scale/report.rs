@@ -53,11 +53,8 @@ impl Size {
 /// Every goal, at the largest size that is not encrypted.
 pub fn verdicts(sizes: &[Size]) -> Vec<Verdict> {
     let Some(largest) = sizes.iter().filter(|size| !size.sealed).max_by_key(|size| size.chunks) else { return Vec::new() };
-    let verdict = |what: &str, goal: f64, measured: Option<f64>, unit: &'static str| Verdict {
-        what: format!("{what}, {} chunks", largest.title()),
-        goal,
-        measured,
-        unit,
+    let verdict = |what: &str, goal: f64, measured: Option<f64>, unit: &'static str| {
+        Verdict::new(format!("{what}, {} chunks", largest.title()), goal, measured, unit)
     };
     let mut verdicts = vec![
         verdict("open", 10.0, largest.open_ms(), " ms"),
@@ -67,12 +64,8 @@ pub fn verdicts(sizes: &[Size]) -> Vec<Verdict> {
         verdict("check: memory, mapped pages included", 256.0, largest.resident_mib("check"), " MiB"),
     ];
     if let Some(sealed) = sizes.iter().filter(|size| size.sealed).max_by_key(|size| size.chunks) {
-        verdicts.push(Verdict {
-            what: format!("look-ups: memory of its own, {} chunks", sealed.title()),
-            goal: 64.0,
-            measured: sealed.anon_mib("lookups"),
-            unit: " MiB",
-        });
+        let what = format!("look-ups: memory of its own, {} chunks", sealed.title());
+        verdicts.push(Verdict::new(what, 64.0, sealed.anon_mib("lookups"), " MiB"));
     }
     verdicts
 }

@@ -9,8 +9,7 @@ use serde_json::{Value, json};
 /// Every goal; ratios are of medians.
 pub fn verdicts(sizes: &Sizes, runs: &[Run]) -> Vec<Verdict> {
     let median = |of: &dyn Fn(&Run) -> f64| Spread::of(runs.iter().map(of)).map(|spread| spread.median);
-    let verdict =
-        |what: &str, goal: f64, measured: Option<f64>, unit: &'static str| Verdict { what: what.to_owned(), goal, measured, unit };
+    let verdict = |what: &str, goal: f64, measured: Option<f64>, unit: &'static str| Verdict::new(what, goal, measured, unit);
     let ratio = |one: f64, other: f64| Some(one / other);
     // Speed is at least so much of another when time is at most one part in so much of the other's.
     let slower = |far: &dyn Fn(&Run) -> f64, local: &dyn Fn(&Run) -> f64| median(far).zip(median(local)).map(|(far, local)| far / local);
@@ -77,10 +76,7 @@ pub fn markdown(machine_line: &str, sizes: &Sizes, runs: &[Run]) -> String {
         DELAY.as_millis(),
         runs.len()
     );
-    for verdict in verdicts(sizes, runs) {
-        let measured = verdict.measured.map_or("–".to_owned(), |measured| verdict.number(measured));
-        text.push_str(&format!("| {} | {} | {measured} | {} |\n", verdict.what, verdict.number(verdict.goal), verdict.word()));
-    }
+    text.extend(verdicts(sizes, runs).iter().map(Verdict::row));
     text.push_str("\n| what | seconds | MiB |\n|---|---:|---:|\n");
     for (name, bytes) in [
         ("share file of w2", sizes.share),

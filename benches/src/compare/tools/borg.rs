@@ -1,6 +1,7 @@
 //! Borg, <https://www.borgbackup.org>.
 
-use super::{Tool, command, repository};
+use super::{Look, Tool, command, repository};
+use anyhow::Result;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -55,15 +56,35 @@ impl Tool for Borg {
         save
     }
 
-    fn build(&self, place: &Path, name: &str, _later: usize, target: &Path) -> Command {
-        let mut extract = self.command(place);
-        extract.args(["extract", "--sparse", &format!("::{name}")]).current_dir(target);
+    fn build(&self, look: &Look<'_>, target: &Path) -> Command {
+        let mut extract = self.command(look.place);
+        extract.args(["extract", "--sparse", &format!("::{}", look.name)]).current_dir(target);
         extract
     }
 
-    fn list(&self, place: &Path) -> Command {
+    fn list(&self, place: &Path) -> Option<Command> {
         let mut list = self.command(place);
         list.arg("list");
-        list
+        Some(list)
+    }
+
+    fn restore_file(&self, look: &Look<'_>, path: &Path, target: &Path) -> Option<Command> {
+        let mut extract = self.build(look, target);
+        // Paths in an archive have no leading slash.
+        let path = look.mount.join(path);
+        extract.arg(path.strip_prefix("/").unwrap_or(&path));
+        Some(extract)
+    }
+
+    fn diff(&self, old: &Look<'_>, new: &Look<'_>) -> Result<Option<Command>> {
+        let mut diff = self.command(old.place);
+        diff.args(["diff", &format!("::{}", old.name), new.name]);
+        Ok(Some(diff))
+    }
+
+    fn check(&self, place: &Path) -> Option<Command> {
+        let mut check = self.command(place);
+        check.args(["check", "--verify-data"]);
+        Some(check)
     }
 }

@@ -1,9 +1,13 @@
 //! The tools: how each is found, set up and called. A tool's commands are made here and run elsewhere.
 
 mod borg;
+mod bup;
+mod casync;
+mod encrypted;
 mod restic;
 mod rustic;
 mod vml;
+mod zpaq;
 
 use super::options::Options;
 use super::results::Step;
@@ -12,8 +16,27 @@ use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+pub use encrypted::EncryptedVml;
 pub use restic::Restic;
 pub use vml::{BASE, DiskVml, Vml, disk, locate as locate_vml};
+
+/// The names of all tools, in the order of the tables.
+pub const NAMES: [&str; 8] = ["vml", "vml-encrypted", "restic", "borg", "rustic", "casync", "bup", "zpaq"];
+/// The peers that goals are set against.
+pub const PEERS: [&str; 3] = ["restic", "borg", "rustic"];
+
+/// One saved state, as tools find it again.
+#[derive(Debug, Clone, Copy)]
+pub struct Look<'a> {
+    /// The tool's own directory.
+    pub place: &'a Path,
+    /// Where the state was when it was saved.
+    pub mount: &'a Path,
+    /// The name under which it was saved.
+    pub name: &'a str,
+    /// How many states were saved after it.
+    pub later: usize,
+}
 
 /// A program that stores states of directories.
 ///
@@ -35,14 +58,31 @@ pub trait Tool {
     }
     /// Saves what is at `mount` under a name that is not taken.
     fn save(&self, place: &Path, mount: &Path, name: &str) -> Command;
-    /// Builds the state saved under `name`, after which `later` more were saved, in the empty directory `target`.
-    fn build(&self, place: &Path, name: &str, later: usize, target: &Path) -> Command;
+    /// Builds a saved state in the empty directory `target`.
+    fn build(&self, look: &Look<'_>, target: &Path) -> Command;
     /// All builds that are measured, each into an empty directory `target`.
-    fn builds(&self, place: &Path, name: &str, later: usize, target: &Path) -> Vec<(Step, Command)> {
-        vec![(Step::Build, self.build(place, name, later, target))]
+    fn builds(&self, look: &Look<'_>, target: &Path) -> Vec<(Step, Command)> {
+        vec![(Step::Build, self.build(look, target))]
     }
-    /// Lists what was saved.
-    fn list(&self, place: &Path) -> Command;
+    /// Lists what was saved; `None` where the tool cannot, as below.
+    fn list(&self, place: &Path) -> Option<Command>;
+    /// Restores the file at `path` inside a saved state into the empty directory `target`.
+    fn restore_file(&self, look: &Look<'_>, path: &Path, target: &Path) -> Option<Command>;
+    /// Tells what changed from one saved state to another. What must be asked before, such as ids, is not measured.
+    ///
+    /// # Errors
+    /// When that cannot be asked.
+    fn diff(&self, old: &Look<'_>, new: &Look<'_>) -> Result<Option<Command>>;
+    /// Reads and checks every byte of the repository.
+    fn check(&self, place: &Path) -> Option<Command>;
+    /// What only this tool is measured at, when all states are saved.
+    fn others(&self, _place: &Path) -> Vec<(Step, Command)> {
+        Vec::new()
+    }
+    /// Whether it takes so long that it takes part in the first run only.
+    fn once(&self) -> bool {
+        false
+    }
 }
 
 /// Where a tool's repository is.
@@ -76,10 +116,15 @@ fn command(program: &Path, place: &Path) -> Command {
 pub fn find(options: &Options, vml: &dyn Fn(Vml) -> Box<dyn Tool>) -> Result<Vec<Box<dyn Tool>>> {
     let mut tools: Vec<Box<dyn Tool>> = Vec::new();
     for name in &options.tools {
+        let boxed = |name: &str, make: &dyn Fn(PathBuf) -> Box<dyn Tool>| in_path(name).map(make);
         let found = match name.as_str() {
             "vml" => Some(vml(Vml::new(locate_vml(options)?))),
-            "restic" => in_path("restic").map(|program| Box::new(Restic::new(program)) as Box<dyn Tool>),
-            "borg" => in_path("borg").map(|program| Box::new(borg::Borg::new(program)) as Box<dyn Tool>),
+            "vml-encrypted" => Some(Box::new(EncryptedVml::new(Vml::new(locate_vml(options)?))?) as Box<dyn Tool>),
+            "restic" => boxed("restic", &|program| Box::new(Restic::new(program))),
+            "borg" => boxed("borg", &|program| Box::new(borg::Borg::new(program))),
+            "casync" => boxed("casync", &|program| Box::new(casync::Casync::new(program))),
+            "bup" => boxed("bup", &|program| Box::new(bup::Bup::new(program))),
+            "zpaq" => boxed("zpaq", &|program| Box::new(zpaq::Zpaq::new(program))),
             _ => {
                 options.rustic.clone().or_else(|| in_path("rustic")).map(|program| Box::new(rustic::Rustic::new(program)) as Box<dyn Tool>)
             }
@@ -95,7 +140,11 @@ pub fn find(options: &Options, vml: &dyn Fn(Vml) -> Box<dyn Tool>) -> Result<Vec
 fn how_to_install(name: &str) -> &'static str {
     match name {
         "rustic" => "cargo install rustic-rs --locked",
-        _ => "apt-get install restic borgbackup",
+        "borg" => "apt-get install borgbackup",
+        "casync" => "apt-get install casync",
+        "bup" => "apt-get install bup",
+        "zpaq" => "apt-get install zpaq",
+        _ => "apt-get install restic",
     }
 }
 

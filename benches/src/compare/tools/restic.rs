@@ -1,6 +1,8 @@
 //! restic, <https://restic.net>.
 
-use super::{Tool, command, repository};
+use super::{Look, Tool, command, repository};
+use anyhow::{Context as _, Result};
+use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -26,7 +28,7 @@ impl Restic {
     }
 
     /// Checks the structure and reads every byte.
-    pub fn check(&self, place: &Path) -> Command {
+    pub fn check_data(&self, place: &Path) -> Command {
         let mut check = self.command(place);
         check.args(["check", "--read-data", "--quiet"]);
         check
@@ -81,18 +83,46 @@ impl Tool for Restic {
         save
     }
 
-    fn build(&self, place: &Path, name: &str, _later: usize, target: &Path) -> Command {
-        let mut restore = self.command(place);
-        restore.args(["restore", "latest", "--quiet", "--tag", name, "--target"]).arg(target);
+    fn build(&self, look: &Look<'_>, target: &Path) -> Command {
+        let mut restore = self.command(look.place);
+        restore.args(["restore", "latest", "--quiet", "--tag", look.name, "--target"]).arg(target);
         if self.sparse {
             restore.arg("--sparse");
         }
         restore
     }
 
-    fn list(&self, place: &Path) -> Command {
+    fn list(&self, place: &Path) -> Option<Command> {
         let mut list = self.command(place);
         list.arg("snapshots");
-        list
+        Some(list)
+    }
+
+    fn restore_file(&self, look: &Look<'_>, path: &Path, target: &Path) -> Option<Command> {
+        let mut restore = self.build(look, target);
+        restore.arg("--include").arg(look.mount.join(path));
+        Some(restore)
+    }
+
+    fn diff(&self, old: &Look<'_>, new: &Look<'_>) -> Result<Option<Command>> {
+        let mut diff = self.command(old.place);
+        diff.args(["diff", &self.id(old)?, &self.id(new)?]);
+        Ok(Some(diff))
+    }
+
+    fn check(&self, place: &Path) -> Option<Command> {
+        Some(self.check_data(place))
+    }
+}
+
+impl Restic {
+    /// The id of a snapshot: `diff` takes nothing else.
+    fn id(&self, look: &Look<'_>) -> Result<String> {
+        let mut list = self.command(look.place);
+        list.args(["snapshots", "--json", "--tag", look.name]);
+        let output = list.output().context("cannot start restic")?;
+        let snapshots: Value = serde_json::from_slice(&output.stdout).context("restic snapshots gives no JSON")?;
+        let id = snapshots.as_array().and_then(|all| all.last()?.get("id")?.as_str());
+        Ok(id.with_context(|| format!("restic knows no snapshot {}", look.name))?.to_owned())
     }
 }

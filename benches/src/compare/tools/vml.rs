@@ -1,6 +1,6 @@
 //! VML itself.
 
-use super::{Tool, command, repository};
+use super::{Look, Tool, command, repository};
 use crate::compare::corpus::STATES;
 use crate::compare::options::Options;
 use crate::compare::results::Step;
@@ -64,6 +64,17 @@ impl Vml {
         command.env("VML_HOME", place.join("home")).env("VML_REPO", repository(place));
         command
     }
+
+    /// `vml compact`, with its defaults and without a question; `None` for a vml that has no such command.
+    pub fn compact(&self, place: &Path) -> Option<Command> {
+        let help = Command::new(&self.program).args(["compact", "--help"]).output().ok().filter(|help| help.status.success())?;
+        let mut compact = self.command(place);
+        compact.arg("compact");
+        if String::from_utf8_lossy(&help.stdout).contains("--yes") {
+            compact.arg("--yes");
+        }
+        Some(compact)
+    }
 }
 
 impl Tool for Vml {
@@ -96,16 +107,36 @@ impl Tool for Vml {
         save
     }
 
-    fn build(&self, place: &Path, name: &str, _later: usize, target: &Path) -> Command {
-        let mut build = self.command(place);
-        build.args(["build", name]).arg(target);
+    fn build(&self, look: &Look<'_>, target: &Path) -> Command {
+        let mut build = self.command(look.place);
+        build.args(["build", look.name]).arg(target);
         build
     }
 
-    fn list(&self, place: &Path) -> Command {
+    fn list(&self, place: &Path) -> Option<Command> {
         let mut log = self.command(place);
         log.arg("log");
-        log
+        Some(log)
+    }
+
+    fn restore_file(&self, look: &Look<'_>, path: &Path, target: &Path) -> Option<Command> {
+        let mut what = OsString::from(format!("{}:", look.name));
+        what.push(path);
+        let mut restore = self.command(look.place);
+        restore.arg("restore").arg(what).arg(target);
+        Some(restore)
+    }
+
+    fn diff(&self, old: &Look<'_>, new: &Look<'_>) -> Result<Option<Command>> {
+        let mut diff = self.command(old.place);
+        diff.args(["diff", old.name, new.name]);
+        Ok(Some(diff))
+    }
+
+    fn check(&self, place: &Path) -> Option<Command> {
+        let mut check = self.command(place);
+        check.args(["check", "--data"]);
+        Some(check)
     }
 }
 
@@ -159,20 +190,32 @@ impl Tool for DiskVml {
         base
     }
 
-    fn build(&self, place: &Path, name: &str, later: usize, target: &Path) -> Command {
-        let mut build = self.vml.build(place, name, later, target);
+    fn build(&self, look: &Look<'_>, target: &Path) -> Command {
+        let mut build = self.vml.build(look, target);
         build.args(["--format", "raw"]);
         build
     }
 
-    fn builds(&self, place: &Path, name: &str, later: usize, target: &Path) -> Vec<(Step, Command)> {
-        let mut overlay = self.vml.build(place, name, later, target);
+    fn builds(&self, look: &Look<'_>, target: &Path) -> Vec<(Step, Command)> {
+        let mut overlay = self.vml.build(look, target);
         overlay.args(["--format", "overlay"]);
-        vec![(Step::Build, self.build(place, name, later, target)), (Step::Overlay, overlay)]
+        vec![(Step::Build, self.build(look, target)), (Step::Overlay, overlay)]
     }
 
-    fn list(&self, place: &Path) -> Command {
+    fn list(&self, place: &Path) -> Option<Command> {
         self.vml.list(place)
+    }
+
+    fn restore_file(&self, look: &Look<'_>, path: &Path, target: &Path) -> Option<Command> {
+        self.vml.restore_file(look, path, target)
+    }
+
+    fn diff(&self, old: &Look<'_>, new: &Look<'_>) -> Result<Option<Command>> {
+        self.vml.diff(old, new)
+    }
+
+    fn check(&self, place: &Path) -> Option<Command> {
+        self.vml.check(place)
     }
 }
 

@@ -96,7 +96,7 @@ impl Bench<'_> {
         let mut run = self.save_beside(&without, &busy)?;
         let mut check = [None; 2];
         for tool in turns {
-            let command = if tool == 0 { self.vml_command(&places[0], &["check", "--data"]) } else { self.restic.check(&places[1]) };
+            let command = if tool == 0 { self.vml_command(&places[0], &["check", "--data"]) } else { self.restic.check_data(&places[1]) };
             check[tool] = Some(measure(command, self.work)?);
         }
         let bytes = |place: &Path| contents(&repository(place)).map(|contents| contents.bytes);

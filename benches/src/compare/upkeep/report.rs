@@ -15,7 +15,7 @@ fn spread(runs: &[Run], of: impl Fn(&Run) -> f64) -> Option<Spread> {
 pub fn verdicts(runs: &[Run]) -> Vec<Verdict> {
     let median = |of: &dyn Fn(&Run) -> f64| spread(runs, of).map(|spread| spread.median);
     let ratio = |one: &dyn Fn(&Run) -> f64, other: &dyn Fn(&Run) -> f64| median(one).zip(median(other)).map(|(one, other)| one / other);
-    let verdict = |what: String, goal: f64, measured: Option<f64>, unit: &'static str| Verdict { what, goal, measured, unit };
+    let verdict = |what: String, goal: f64, measured: Option<f64>, unit: &'static str| Verdict::new(what, goal, measured, unit);
     let peak = runs.iter().flat_map(|run| [run.check[0], run.collect[0], run.save_beside]).map(|measured| measured.peak_bytes).max();
     vec![
         verdict(
@@ -50,10 +50,7 @@ pub fn markdown(machine_line: &str, runs: &[Run]) -> String {
         FORGOTTEN.join(", "),
         runs.len()
     );
-    for verdict in verdicts(runs) {
-        let measured = verdict.measured.map_or("–".to_owned(), |measured| verdict.number(measured));
-        text.push_str(&format!("| {} | {} | {measured} | {} |\n", verdict.what, verdict.number(verdict.goal), verdict.word()));
-    }
+    text.extend(verdicts(runs).iter().map(Verdict::row));
     text.push_str("\n| what | wall seconds | CPU seconds | peak MiB |\n|---|---:|---:|---:|\n");
     let show = |spread: Option<Spread>, digits: usize| {
         spread.map_or(String::new(), |s| format!("{:.digits$} ({:.digits$}–{:.digits$})", s.median, s.min, s.max))
@@ -98,7 +95,7 @@ mod tests {
 
     #[test]
     fn goals_are_judged_by_medians() {
-        let took = |wall_s| Measured { wall_s, cpu_s: wall_s, peak_bytes: 100 << 20 };
+        let took = |wall_s| Measured { wall_s, cpu_s: wall_s, peak_bytes: 100 << 20, ..Measured::default() };
         let run = |gc: f64| Run {
             check: [took(1.0), took(4.0)],
             collect: [took(gc), took(10.0)],
