@@ -1,6 +1,7 @@
 //! Arguments of what takes entries and their data away.
 
 use clap::Args as ClapArgs;
+use std::path::PathBuf;
 use vml_core::repository::Within;
 
 #[derive(Debug, ClapArgs)]
@@ -68,6 +69,23 @@ pub struct GcArgs {
     /// Copy at most so many bytes out of packs that are mostly unneeded
     #[arg(long, value_name = "SIZE", value_parser = parse_long_size)]
     pub max_repack: Option<u64>,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+An entry brought what none before it had. That is what saving it cost, not what forgetting it frees: a later one may need it too.
+
+Examples:
+  vml stats
+  vml stats --detail
+  vml stats --svg bytes.svg")]
+pub struct StatsArgs {
+    /// Walk all entries, and tell where the bytes are
+    #[arg(long)]
+    pub detail: bool,
+    /// Draw that into this file
+    #[arg(long, value_name = "FILE")]
+    pub svg: Option<PathBuf>,
 }
 
 /// Reads `1y6m2w3d12h`, each unit at most once and in this order.

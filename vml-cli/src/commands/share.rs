@@ -18,7 +18,7 @@ use vml_core::share::seal::{Recipient, Sealer};
 use vml_core::share::secrets::{Finding, Found, SecretRules, scan};
 use vml_core::share::{ShareRequest, Shared, Signer, share};
 use vml_core::tree::display_path;
-use vml_core::{EntryId, Error, ErrorKind, IoResultExt as _, Repository};
+use vml_core::{EntryId, Error, ErrorKind, IoResultExt as _, Monitor as _, Repository};
 
 /// zstd levels, without and with `--small`.
 const LEVEL: i32 = 12;

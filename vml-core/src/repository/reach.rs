@@ -73,22 +73,25 @@ impl<'a> Reach<'a> {
 
     /// Tells every chunk of `entry` that no earlier call told. The witness of a tree is of no use but to whoever saved it.
     pub(crate) fn entry(&mut self, entry: &Entry, witness: bool, visit: Visit<'_>) -> Result<()> {
-        for part in &entry.parts {
-            match part {
-                Part::Tree(tree) => {
-                    if let NodeKind::Directory(listing) = &tree.root.kind {
-                        self.tree(listing, visit)?;
-                    }
-                    if witness {
-                        self.recipe(&tree.witness, Role::StreamNode, visit, &mut |_, _| {})?;
-                    }
+        entry.parts.iter().try_for_each(|part| self.part(part, witness, visit))
+    }
+
+    /// As [`entry`](Self::entry), for one part of it.
+    pub(crate) fn part(&mut self, part: &Part, witness: bool, visit: Visit<'_>) -> Result<()> {
+        match part {
+            Part::Tree(tree) => {
+                if let NodeKind::Directory(listing) = &tree.root.kind {
+                    self.tree(listing, visit)?;
                 }
-                Part::Disk(disk) => self.recipe(&disk.recipe, Role::StreamNode, visit, &mut |_, _| {})?,
-                Part::Memory(memory) => self.recipe(&memory.recipe, Role::StreamNode, visit, &mut |_, _| {})?,
-                Part::Machine(_) => {}
+                if witness {
+                    self.recipe(&tree.witness, Role::StreamNode, visit, &mut |_, _| {})?;
+                }
+                Ok(())
             }
+            Part::Disk(disk) => self.recipe(&disk.recipe, Role::StreamNode, visit, &mut |_, _| {}),
+            Part::Memory(memory) => self.recipe(&memory.recipe, Role::StreamNode, visit, &mut |_, _| {}),
+            Part::Machine(_) => Ok(()),
         }
-        Ok(())
     }
 
     /// How many of an entry's chunks are not there, counted up to one more than [`MISSING_MAX`]; `is_stored` hears of each.
