@@ -3,7 +3,7 @@
 //! What was walked is remembered by a bit a row of the index, so that walking a second entry, or an entry after its base, costs what they differ in. A chunk can
 //! be content in one place and a listing in another; having been seen as the one does not make it walked as the other.
 
-use crate::entry::{Entry, Part};
+use crate::entry::{Entry, Part, TreePart};
 use crate::recipe::{Node as RecipeNode, NodeRef, Piece, Recipe, Root, sum_nodes, sum_pieces};
 use crate::tree::{Block, Content, NodeKind};
 use std::collections::HashSet;
@@ -83,15 +83,17 @@ impl<'a> Reach<'a> {
                 if let NodeKind::Directory(listing) = &tree.root.kind {
                     self.tree(listing, visit)?;
                 }
-                if witness {
-                    self.recipe(&tree.witness, Role::StreamNode, visit, &mut |_, _| {})?;
-                }
-                Ok(())
+                if witness { self.witness(tree, visit) } else { Ok(()) }
             }
             Part::Disk(disk) => self.recipe(&disk.recipe, Role::StreamNode, visit, &mut |_, _| {}),
             Part::Memory(memory) => self.recipe(&memory.recipe, Role::StreamNode, visit, &mut |_, _| {}),
             Part::Machine(_) => Ok(()),
         }
+    }
+
+    /// Tells every chunk of a tree's witness that no earlier call told.
+    pub(crate) fn witness(&mut self, tree: &TreePart, visit: Visit<'_>) -> Result<()> {
+        self.recipe(&tree.witness, Role::StreamNode, visit, &mut |_, _| {})
     }
 
     /// How many of an entry's chunks are not there, counted up to one more than [`MISSING_MAX`]; `is_stored` hears of each.

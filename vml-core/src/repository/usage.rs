@@ -39,7 +39,7 @@ pub struct Kinds {
     pub disks: Amount,
     /// Memory of machines.
     pub memory: Amount,
-    /// Listings, and recipes of what is long.
+    /// Listings, recipes of what is long, and what unchanged files are known by.
     pub metadata: Amount,
 }
 
@@ -122,17 +122,28 @@ impl Repository {
         for (id, entry) in entries {
             let (mut brought, mut problem) = (Kinds::default(), None);
             for part in &entry.parts {
-                let walked = reach.part(part, true, &mut |kind, chunk, len| {
+                let mut contents = Amount::default();
+                let mut add = |kind, chunk: &ChunkId, len| {
                     let amount = amount_of(&view, chunk, len);
-                    let of = match (kind, part) {
-                        (PackKind::Meta, _) => &mut brought.metadata,
-                        (PackKind::Data, Part::Disk(_)) => &mut brought.disks,
-                        (PackKind::Data, Part::Memory(_)) => &mut brought.memory,
-                        (PackKind::Data, _) => &mut brought.files,
-                    };
-                    *of += amount;
+                    *(if kind == PackKind::Data { &mut contents } else { &mut brought.metadata }) += amount;
                     Ok(amount.chunks_count > 0)
-                });
+                };
+                let mut walked = reach.part(part, false, &mut add);
+                match part {
+                    Part::Tree(tree) => {
+                        brought.files += contents;
+                        walked = walked.and_then(|()| {
+                            reach.witness(tree, &mut |_, chunk, len| {
+                                let amount = amount_of(&view, chunk, len);
+                                brought.metadata += amount;
+                                Ok(amount.chunks_count > 0)
+                            })
+                        });
+                    }
+                    Part::Disk(_) => brought.disks += contents,
+                    Part::Memory(_) => brought.memory += contents,
+                    Part::Machine(_) => {}
+                }
                 problem = problem.or(walked.err().map(|error| super::describe(&error)));
             }
             monitor.advance(Task::Collect, 1, 0);
