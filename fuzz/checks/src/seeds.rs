@@ -22,7 +22,7 @@ fn id(number: u8) -> ChunkId {
 }
 
 fn footer_of(kind: PackKind, frames: &[&[u32]], first: u8) -> (Footer, u64) {
-    let mut footer = Footer { kind, frames: Vec::new(), chunks: Vec::new() };
+    let mut footer = Footer { kind, compaction: 0, frames: Vec::new(), chunks: Vec::new() };
     let (mut offset, mut number) = (16, first);
     for lens in frames {
         let plain_len = lens.iter().sum();

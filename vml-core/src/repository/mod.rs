@@ -18,6 +18,7 @@
 mod check;
 mod collect;
 mod commit;
+mod compact;
 mod config;
 mod encrypt;
 mod forget;
@@ -32,6 +33,7 @@ mod save_disk;
 pub use check::{CheckLog, CheckOptions, Checked, NoLog, Sample, Touched};
 pub use collect::{CollectOptions, Collected};
 pub use commit::{INTENT_RECORD, SAVING_DIR};
+pub use compact::{CompactOptions, Compacted};
 pub(crate) use config::INLINE_LIMIT;
 pub use config::{CONFIG_RECORD, Config, Features};
 pub use encrypt::{FEATURE_SEALED, keys_of};
@@ -42,7 +44,7 @@ pub use repair::{PackPlan, RecordFix, RecordPlan, RepairOptions, RepairPlan, Rep
 pub use save::{Learn, SaveDisk, SaveMemory, SaveRequest, SaveTree, Saved, ShownDisk, TreePlace};
 pub(crate) use save_disk::{FILE_RUNS_MAX, MEMORY_CHUNKER};
 pub use vml_chunk::ChunkerParams;
-pub use vml_chunk::gc::PackUse;
+pub use vml_chunk::gc::{COMPACTION_LEVEL, CompactionPlan, PackUse};
 
 use crate::entry::{Entry, EntryId, NOTE_RECORD, Note};
 use crate::monitor::Monitor;
