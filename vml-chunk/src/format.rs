@@ -63,7 +63,7 @@ pub const FRAME_MAX_STORED_LEN: usize = FRAME_HEADER_LEN + FRAME_MAX_CHUNKS * FR
 /// Highest level that a pack can say it was compacted at.
 pub const COMPACTION_MAX: u8 = 22;
 /// Most plain bytes of the frames of a group, and the window of their compression.
-pub const GROUP_MAX_LEN: usize = 64 << 20;
+pub const GROUP_MAX_LEN: usize = 32 << 20;
 /// Largest pack; offsets have four bytes.
 pub const PACK_MAX_LEN: u64 = 1 << 32;
 

@@ -12,7 +12,7 @@ pub(super) const GROUP_WINDOW_LOG: u32 = GROUP_MAX_LEN.ilog2();
 /// Decodes a group, and keeps what it has decoded of it: a frame before the last one is had again without decoding.
 ///
 /// # Cost
-/// The plain bytes of the group, at most 64 MiB.
+/// The plain bytes of the group, at most 32 MiB.
 pub struct GroupDecoder {
     context: DCtx<'static>,
     /// zstd writes into it and finds there what it wrote: neither moved nor changed while a group goes on. Its pages are used as it fills.

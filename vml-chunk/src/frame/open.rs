@@ -125,7 +125,7 @@ impl FrameDecoder {
     /// As [`decode`](Self::decode); `plain` is what came before the damage then, as far as it is known.
     ///
     /// # Cost
-    /// The memory of a group, up to 64 MiB, once there was one.
+    /// The memory of a group, up to 32 MiB, once there was one.
     pub fn decode_next(&mut self, offset: u64, bytes: &[u8], plain: &mut Vec<u8>) -> Result<FrameHeader> {
         plain.clear();
         let header = whole_frame(bytes)?;

@@ -144,7 +144,7 @@ impl<'s> Collector<'s> {
     /// As [`sweep`](Self::sweep), `InvalidInput` for a level that zstd does not have.
     ///
     /// # Cost
-    /// Memory of some 250 MiB at level 19, for the windows of writer and reader and for what zstd searches in.
+    /// Memory of some 200 MiB at level 19, for the windows of writer and reader and for what zstd searches in.
     pub fn compact(self, marks: &Marks, compaction: Compaction<'_>, each: &mut dyn FnMut(&PackRow)) -> Result<Swept> {
         self.sweep_as(marks, Some(compaction), each)
     }

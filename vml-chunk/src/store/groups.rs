@@ -10,8 +10,6 @@ use crate::frame::{Codec, FrameHeader, GroupDecoder};
 use crate::id::PackId;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Groups that are kept.
-const KEPT: usize = 2;
 /// Read at a time, or a whole frame.
 const READ_LEN: usize = 2 << 20;
 /// Longest head of a frame.
@@ -20,17 +18,14 @@ const HEAD_MAX_LEN: usize = FRAME_HEADER_LEN + FRAME_MAX_CHUNKS * FRAME_CHUNK_LE
 /// Which group: its pack, where it begins there, and whether it is read through the pack's parity.
 type GroupKey = (PackId, u64, bool);
 
-#[derive(Default)]
 pub(super) struct Groups {
     order: Mutex<Order>,
-    places: [Mutex<Place>; KEPT],
+    places: Vec<Mutex<Place>>,
 }
 
-/// What is, or is about to be, in each place.
-#[derive(Default)]
+/// What is, or is about to be, in each place, and when it was last asked for.
 struct Order {
-    keys: [Option<GroupKey>; KEPT],
-    used: [u64; KEPT],
+    keys: Vec<(Option<GroupKey>, u64)>,
     clock: u64,
 }
 
@@ -50,6 +45,12 @@ pub(super) struct GroupSource<'a> {
 }
 
 impl Groups {
+    /// One place, and one more for each group's worth of what a reader may keep.
+    pub(super) fn new(cache_len: usize) -> Self {
+        let count = 1 + cache_len / GROUP_MAX_LEN;
+        Self { order: Mutex::new(Order { keys: vec![(None, 0); count], clock: 0 }), places: (0..count).map(|_| Mutex::default()).collect() }
+    }
+
     /// The plain bytes of the frame at `offset`, which is in a group; `payload` is its own.
     pub(super) fn frame(&self, source: &GroupSource<'_>, offset: u32, header: &FrameHeader, payload: &[u8]) -> Result<Vec<u8>> {
         let offset = u64::from(offset);
@@ -85,10 +86,9 @@ impl Groups {
     fn place(&self, key: GroupKey) -> MutexGuard<'_, Place> {
         let mut order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
         order.clock += 1;
-        let oldest = || (0..KEPT).min_by_key(|number| order.used[*number]).unwrap_or(0);
-        let number = order.keys.iter().position(|kept| *kept == Some(key)).unwrap_or_else(oldest);
-        order.keys[number] = Some(key);
-        order.used[number] = order.clock;
+        let oldest = || order.keys.iter().enumerate().min_by_key(|(_, (_, used))| *used).map_or(0, |(number, _)| number);
+        let number = order.keys.iter().position(|(kept, _)| *kept == Some(key)).unwrap_or_else(oldest);
+        order.keys[number] = (Some(key), order.clock);
         drop(order);
         let mut place = self.places[number].lock().unwrap_or_else(PoisonError::into_inner);
         // Or somebody was quicker and took the place for another; then that one is decoded again.

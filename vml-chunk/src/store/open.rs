@@ -80,7 +80,7 @@ impl ChunkStore {
         let store = Self {
             seen: Mutex::new(seen.bytes),
             cache: FrameCache::new(options.cache_len),
-            groups: Groups::default(),
+            groups: Groups::new(options.cache_len),
             backend,
             options,
             view: RwLock::new(Arc::new(view)),

@@ -258,6 +258,6 @@ fn parity_mends_a_group_under_a_readers_hands() {
         overwrite(files.as_ref(), &key, &bytes);
         let store = with_parity();
         assert_all(&store, &all, "mended");
-        assert_eq!(store.mended_packs(), [key.clone()]);
+        assert_eq!(store.mended_packs(), std::slice::from_ref(&key));
     }
 }
