@@ -152,7 +152,7 @@ pub fn salvage(bytes: &[u8]) {
         let mut count = 0;
         let found = for_each_sound(&files, &vml_chunk::IdKey::PLAIN, PackKind::Data, &id, &mut |sound| {
             match sound {
-                Sound::Frame { stored, plain, chunks } => {
+                Sound::Frame { stored, plain, chunks, .. } => {
                     assert!(bytes.windows(stored.len()).any(|window| window == stored), "a frame stands in its pack");
                     let mut rest = plain;
                     for (id, len) in chunks {

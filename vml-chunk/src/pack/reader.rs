@@ -92,7 +92,12 @@ pub fn verify_pack_keyed(
         hasher.update(&stored);
         let (own, rest) = chunks.split_at(frame.chunk_count as usize);
         chunks = rest;
-        match decoder.decode_next(u64::from(frame.offset), &stored, &mut plain) {
+        let decoded = match footer.compaction {
+            // As readers do, who expect no groups there.
+            0 => decoder.decode(&stored, &mut plain),
+            _ => decoder.decode_next(u64::from(frame.offset), &stored, &mut plain),
+        };
+        match decoded {
             Ok(header) if header.chunk_lens.iter().eq(own.iter().map(|chunk| &chunk.len)) => {
                 let mut offset = 0;
                 for chunk in own {

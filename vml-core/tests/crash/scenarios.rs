@@ -24,7 +24,7 @@ pub struct Scenario {
     pub run: fn(&Files, &Ledger) -> Result<()>,
 }
 
-pub const ALL: [Scenario; 22] = [
+pub const ALL: [Scenario; 21] = [
     Scenario { name: "init", before: |_, _| Ok(()), run: init },
     Scenario { name: "first save", before: init, run: |files, ledger| save_small(files, ledger, 0, Some("first")) },
     Scenario { name: "save of a changed tree", before: one_entry, run: |files, ledger| save_small(files, ledger, 1, None) },
@@ -40,7 +40,6 @@ pub const ALL: [Scenario; 22] = [
     Scenario { name: "collection", before: first_forgotten, run: |files, _| collect(&open(files)?) },
     Scenario { name: "collection after a killed one", before: half_collected, run: |files, _| collect(&open(files)?) },
     Scenario { name: "compaction", before: first_forgotten, run: |files, _| compact(&open(files)?) },
-    Scenario { name: "compaction after a killed collection, and a save", before: half_collected, run: compact_and_save },
     Scenario { name: "save beside garbage, and a collection", before: first_forgotten, run: save_and_collect },
     Scenario { name: "receive", before: one_entry, run: receive },
     Scenario { name: "pull", before: one_entry, run: |files, ledger| pull(files, ledger, false) },
@@ -140,13 +139,6 @@ fn half_collected(files: &Files, ledger: &Ledger) -> Result<()> {
 fn save_and_collect(files: &Files, ledger: &Ledger) -> Result<()> {
     let repository = open(files)?;
     save(&repository, ledger, "a", &world().large[0], None)?;
-    collect(&repository)
-}
-
-fn compact_and_save(files: &Files, ledger: &Ledger) -> Result<()> {
-    let repository = open(files)?;
-    compact(&repository)?;
-    save(&repository, ledger, "a", &world().large[1], None)?;
     collect(&repository)
 }
 
