@@ -74,18 +74,19 @@ fn verified_segment(segment: &Segment<&[u8]>) {
     let mut kept = 0;
     for row in 0..segment.len() {
         let record = segment.record(row);
-        assert_eq!(segment.find(&record.id), Some((row, record)), "a verified segment finds each of its records");
+        assert!(segment.find_all(&record.id).any(|found| found == (row, record)), "a verified segment finds each of its records");
         let frame = segment.frame(record.frame);
         let before = place(frame, frame.and_then(|frame| segment.pack(frame.pack)));
-        let after = merged.find(&record.id).map(|(_, record)| record);
-        assert_eq!(after.is_some(), before.is_some(), "a merge keeps exactly the records that lead to a pack");
-        let Some(after) = after else { continue };
+        let Some(before) = before else { continue };
+        let after = merged.find_all(&record.id).any(|(_, after)| {
+            let frame = merged.frame(after.frame);
+            let place = place(frame, frame.and_then(|frame| merged.pack(frame.pack)));
+            (place, after.offset, after.len) == (Some(before), record.offset, record.len)
+        });
+        assert!(after, "a merge keeps the records that lead to a pack, and moves no chunk");
         kept += 1;
-        let frame = merged.frame(after.frame);
-        assert_eq!((after.offset, after.len), (record.offset, record.len));
-        assert_eq!(place(frame, frame.and_then(|frame| merged.pack(frame.pack))), before, "a merge moves no chunk");
     }
-    assert_eq!(merged.len(), kept, "a merge adds no record");
+    assert!(merged.len() <= kept, "a merge adds no record");
 }
 
 /// A frame: its header has one encoding, and its chunks survive being framed again.

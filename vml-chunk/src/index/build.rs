@@ -44,8 +44,6 @@ pub fn build_segment(packs: &[SegmentPack<'_>]) -> Result<Vec<u8>> {
         }
     }
     records.sort_unstable();
-    // A chunk can stand in two packs when two writers stored it at once; the first frame serves.
-    records.dedup_by_key(|record| record.id);
     let row = |pack: &SegmentPack<'_>| PackRow { id: pack.id, len: pack.len, kind: pack.footer.kind, compaction: pack.footer.compaction };
     let rows: Vec<PackRow> = packs.iter().map(row).collect();
     let mut bytes = Vec::new();

@@ -149,18 +149,27 @@ impl<T: Source> Iterator for Frames<'_, T> {
 
 impl<T: Source> ExactSizeIterator for Frames<'_, T> {}
 
-/// Walks all records in order, each id once, numbered as in the output.
+/// Walks all records in order, numbered as in the output.
+///
+/// Every record of a pack that stays is there, also where another pack has the same chunk: whoever takes that one away, now or at the same moment, relies
+/// on a pack that is named by a segment being found by all that it holds.
 fn for_each_record<T: Source>(inputs: &[&Segment<T>], tables: &Tables, each: &mut EachRecord<'_>) -> Result<()> {
     let mut scans: Vec<Scan<'_, T, Range<usize>>> = inputs.iter().map(|input| input.scan()).collect();
     // What is gone is passed over before it is sorted in.
     let mut next = |input: usize| {
         scans[input].find_map(|record| {
             let frame = tables.frame_number(input, record.frame)?;
-            Some(Reverse((record.id, input, Row { frame, offset: record.offset, len: record.len })))
+            Some(Reverse((record.id, input, Row { frame, offset: record.offset, len: record.len, was: record.frame })))
         })
     };
     let mut heap: BinaryHeap<_> = (0..inputs.len()).filter_map(&mut next).collect();
+    // Records of one id, each with the input that it is of.
+    let mut alike: Vec<(usize, Row)> = Vec::new();
     let mut last: Option<ChunkId> = None;
+    let place = |(input, row): (usize, Row)| {
+        let frame = inputs[input].frame(row.was);
+        frame.and_then(|frame| Some((tables.pack_number(input, frame.pack)?, frame.offset, row.offset)))
+    };
     while let Some(mut first) = heap.peek_mut() {
         let Reverse((id, input, row)) = *first;
         // In its place: one step down the heap, where the next of the same input is the next of all most often.
@@ -170,8 +179,13 @@ fn for_each_record<T: Source>(inputs: &[&Segment<T>], tables: &Tables, each: &mu
         }
         if last != Some(id) {
             last = Some(id);
-            each(&Record { id, frame: row.frame, offset: row.offset, len: row.len })?;
+            alike.clear();
+        } else if alike.iter().any(|other| place(*other) == place((input, row))) {
+            // The same record of a pack that two segments know.
+            continue;
         }
+        alike.push((input, row));
+        each(&Record { id, frame: row.frame, offset: row.offset, len: row.len })?;
     }
     Ok(())
 }
@@ -182,6 +196,8 @@ struct Row {
     frame: u32,
     offset: u32,
     len: u32,
+    /// The number that its frame has in the input.
+    was: u32,
 }
 
 #[cfg(test)]

@@ -152,7 +152,7 @@ impl<T: Source> Segment<T> {
         // The next bucket whose beginning is to be compared.
         let mut bucket = 0;
         for (row, record) in (0..).zip(self.scan()) {
-            if last.is_some_and(|last| last >= record.id) || record.frame as usize >= self.frame_count {
+            if last.is_some_and(|last| last > record.id) || record.frame as usize >= self.frame_count {
                 return Err(Error::corrupt("the index segment's records are not in order"));
             }
             last = Some(record.id);
@@ -167,22 +167,35 @@ impl<T: Source> Segment<T> {
         if rest_is_empty { Ok(()) } else { Err(astray()) }
     }
 
-    /// Finds a chunk's record and its row number.
+    /// Finds a chunk's records, each with its row number: one for every pack that has it, most often one.
+    pub fn find_all<'a>(&'a self, id: &'a ChunkId) -> impl Iterator<Item = (usize, Record)> + 'a {
+        let first = self.find(id);
+        let next = move |(row, _): &(usize, Record)| {
+            let row = row + 1;
+            let is_next =
+                row < self.record_count && self.data.with(self.record_offset(row), ID_LEN, |bytes| bytes == id.as_bytes()) == Some(true);
+            is_next.then(|| (row, self.record(row)))
+        };
+        std::iter::successors(first, next)
+    }
+
+    /// Finds a chunk's first record and its row number.
     pub fn find(&self, id: &ChunkId) -> Option<(usize, Record)> {
         let bucket = self.bucket_of(id.as_bytes());
         // A damaged fan-out only narrows the search wrongly; the bounds keep it inside the table.
         let bounds = |bytes: &[u8]| (u32_at(bytes, 0) as usize, u32_at(bytes, 4) as usize);
         let (low, high) = self.data.with(self.fanout_offset() + bucket * 4, 8, bounds)?;
         let (mut low, mut high) = (low.min(self.record_count), high.min(self.record_count));
+        let mut found = None;
         while low < high {
             let middle = low.midpoint(high);
             match self.data.with(self.record_offset(middle), ID_LEN, |bytes| bytes.cmp(id.as_bytes()))? {
                 Ordering::Less => low = middle + 1,
                 Ordering::Greater => high = middle,
-                Ordering::Equal => return Some((middle, self.record(middle))),
+                Ordering::Equal => (found, high) = (Some(middle), middle),
             }
         }
-        None
+        found.map(|row| (row, self.record(row)))
     }
 
     /// The record of row `row`, which is below [`len`](Self::len). One that cannot be opened leads to no frame.

@@ -167,23 +167,18 @@ impl IndexView {
 
     /// As [`position`](Self::position), in a pack that is `usable`.
     pub(crate) fn position_in(&self, id: &ChunkId, usable: &dyn Fn(PackKind, &PackId) -> bool) -> Option<(usize, usize)> {
-        self.segments.iter().enumerate().find_map(|(number, loaded)| {
-            let (row, record) = loaded.segment.find(id)?;
-            let location = loaded.locate(&record)?;
-            usable(location.kind, &location.pack).then_some((number, row))
-        })
+        self.places(id).find(|(_, _, location)| usable(location.kind, &location.pack)).map(|(number, row, _)| (number, row))
     }
 
     /// Everywhere that a chunk is.
     pub fn locate<'a>(&'a self, id: &'a ChunkId) -> impl Iterator<Item = Location> + 'a {
-        self.segments.iter().filter_map(|loaded| loaded.segment.find(id).and_then(|(_, record)| loaded.locate(&record)))
+        self.places(id).map(|(_, _, location)| location)
     }
 
     /// Everywhere that a chunk is, with segment and row of each record.
     pub fn places<'a>(&'a self, id: &'a ChunkId) -> impl Iterator<Item = (usize, usize, Location)> + 'a {
-        self.segments.iter().enumerate().filter_map(|(number, loaded)| {
-            let (row, record) = loaded.segment.find(id)?;
-            Some((number, row, loaded.locate(&record)?))
+        self.segments.iter().enumerate().flat_map(move |(number, loaded)| {
+            loaded.segment.find_all(id).filter_map(move |(row, record)| Some((number, row, loaded.locate(&record)?)))
         })
     }
 

@@ -13,7 +13,7 @@ pub type EachRecord<'a> = dyn FnMut(&Record) -> Result<()> + 'a;
 
 /// Hands the bytes of a segment to `out`, in pieces; returns the name that the segment has, the digest of all of them in hexadecimal.
 ///
-/// `records` calls what it is given for each record, in the order of ids, each id once; it is asked twice and does the same both times, with `records_max`
+/// `records` calls what it is given for each record, in the order of ids; it is asked twice and does the same both times, with `records_max`
 /// records at most.
 ///
 /// # Errors

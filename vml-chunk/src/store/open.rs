@@ -133,11 +133,10 @@ fn load(backend: &dyn Backend, verify: bool, threads: usize) -> Result<(IndexVie
         .num_threads(threads.max(1))
         .build()
         .map_err(|error| Error::new(ErrorKind::Io, "cannot start threads to read pack footers").because(error))?;
-    // Packs that are going have segments of their own: in one with their copies only one record of a chunk would be left. A copy is made
-    // after its pack was listed, and we have seen both.
+    // Packs that are going have segments of their own, which need not be written anew when they are gone.
     let list = Seen::read(backend)?.list;
     let (going, staying): (Vec<_>, Vec<_>) = loading.unindexed.into_iter().partition(|(kind, id)| list.forbids(*kind, id));
-    // So has each one that is damaged, lest it hide what another has whole.
+    // So has each one that is damaged, which a repair takes away.
     let damage = Damage::read(backend)?;
     let (damaged, staying): (Vec<_>, Vec<_>) = staying.into_iter().partition(|(kind, id)| damage.packs.contains(*kind, id));
     // Few enough at a time that their footers are a bounded part of memory.

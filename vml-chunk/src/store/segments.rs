@@ -19,7 +19,7 @@ impl ChunkStore {
         if merge_candidates(&counts).is_empty() {
             return Ok(());
         }
-        // One record a chunk is left of a merge, and that must not be the one in a pack that is damaged: what names one waits for a repair.
+        // What names a damaged pack waits for the repair that takes it out.
         let damage = Damage::read(self.backend.as_ref())?;
         let sound: Vec<usize> =
             (0..counts.len()).filter(|number| !view.packs_named_in(*number).any(|(kind, id)| damage.packs.contains(kind, &id))).collect();
@@ -34,9 +34,9 @@ impl ChunkStore {
             self.reload_holding(true, &changing)?;
             return Ok(());
         }
-        // A merged segment has one record a chunk, and it must not be that of a pack which is going while its copy is in another input. A
-        // copy is made after its pack was listed, so a list that is read after the inputs has it; what left the list by now is not
-        // there. A pack that is going and still there is in no segment then, and indexed at the next opening.
+        // What is going would only be taken out again. A pack that is going and still there is in no segment then, and indexed at the next
+        // opening. A pack that stays keeps all its records, also of chunks that another one has: that one may be listed a moment after
+        // we looked, and deleted because this one has the chunk.
         let list = Seen::read(self.backend.as_ref())?.sound()?.list;
         let mut there = HashSet::new();
         for kind in PackKind::ALL {

@@ -169,8 +169,8 @@ fn sound_samples_decode_and_mending_is_done_right() {
     let samples = samples();
     let segment = Segment::from_data(&samples[0].1).unwrap();
     segment.verify().unwrap();
-    assert_eq!((segment.len(), segment.pack_count(), segment.frame_count()), (40, 3, 6), "a chunk in three packs has one record");
-    assert_eq!(segment.stored_len(), 64 + 3 * 48 + 6 * 16 + 5 * 4 + 40 * RECORD_LEN as u64 + 32);
+    assert_eq!((segment.len(), segment.pack_count(), segment.frame_count()), (120, 3, 6), "a chunk in three packs has three records");
+    assert_eq!(segment.stored_len(), 64 + 3 * 48 + 6 * 16 + 9 * 4 + 120 * RECORD_LEN as u64 + 32);
     assert_eq!(Footer::decode(&samples[1].1, footer().1 + samples[1].1.len() as u64).unwrap(), footer().0);
     decode_record::<Sample>(KIND, &samples[3].1).unwrap();
 }

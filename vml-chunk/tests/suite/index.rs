@@ -79,6 +79,32 @@ fn a_hundred_thousand_chunks_are_found_and_cost_48_bytes_at_most() {
 }
 
 #[test]
+fn a_pack_that_stays_is_found_by_all_it_holds_when_another_with_the_same_goes() {
+    let mut rng = Rng::new(3);
+    let mut packs: Vec<_> = (0..3).map(|_| pretend_pack(&mut rng, 200)).collect();
+    // What all three have, and one of them twice over, as if two processes had indexed it.
+    let shared: Vec<_> = packs[0].1.chunks[..50].to_vec();
+    for pack in &mut packs[1..] {
+        pack.1.chunks[..50].copy_from_slice(&shared);
+    }
+    let whole = merge(&[&segment_of(&packs), &segment_of(&packs[1..2])], &[]);
+    assert_eq!(whole.len(), 600);
+    assert!(shared.iter().all(|chunk| whole.find_all(&chunk.id).count() == 3));
+    for gone in [vec![packs[0].0], vec![packs[0].0, packs[2].0]] {
+        let left = merge(&[&whole], &gone);
+        let staying: Vec<_> = packs.iter().filter(|pack| !gone.contains(&pack.0)).collect();
+        assert_eq!(left.len(), 200 * staying.len());
+        for chunk in staying.iter().flat_map(|pack| &pack.1.chunks) {
+            let found = left.find_all(&chunk.id).all(|(_, record)| {
+                let frame = left.frame(record.frame).unwrap();
+                record.len == chunk.len && staying.iter().any(|pack| pack.0 == left.pack(frame.pack).unwrap().id)
+            });
+            assert!(found && left.find(&chunk.id).is_some());
+        }
+    }
+}
+
+#[test]
 fn an_empty_segment_finds_nothing() {
     let segment = segment_of(&[]);
     segment.verify().unwrap();

@@ -1,6 +1,7 @@
 //! Arguments of what takes entries and their data away.
 
 use clap::Args as ClapArgs;
+use std::path::PathBuf;
 use vml_core::repository::{COMPACTION_LEVEL, Within};
 
 #[derive(Debug, ClapArgs)]
@@ -72,9 +73,9 @@ pub struct GcArgs {
 
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "\
-It takes about ten minutes a gigabyte at level 19, on one core, and says first what it expects to gain. It may run
-while states are saved, read and built, and be interrupted at any moment: run it again to go on. What was compacted
-before is left alone.
+It takes about a quarter of an hour a gigabyte at level 19, on one core, and says first what it expects to gain. It
+may run while states are saved, read and built, and be interrupted at any moment: run it again to go on. What was
+compacted before is left alone.
 
 Examples:
   vml compact --dry-run
@@ -90,6 +91,23 @@ pub struct CompactArgs {
     /// Take packs of at most so many bytes in hand
     #[arg(long, value_name = "SIZE", value_parser = parse_long_size)]
     pub max: Option<u64>,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+An entry brought what none before it had. That is what saving it cost, not what forgetting it frees: a later one may need it too.
+
+Examples:
+  vml stats
+  vml stats --detail
+  vml stats --svg bytes.svg")]
+pub struct StatsArgs {
+    /// Walk all entries, and tell where the bytes are
+    #[arg(long)]
+    pub detail: bool,
+    /// Draw that into this file
+    #[arg(long, value_name = "FILE")]
+    pub svg: Option<PathBuf>,
 }
 
 /// Reads `1y6m2w3d12h`, each unit at most once and in this order.

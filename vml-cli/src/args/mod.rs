@@ -129,7 +129,7 @@ pub enum Command {
     #[command(subcommand)]
     Guest(GuestCommand),
     /// What the repository holds
-    Stats,
+    Stats(StatsArgs),
     /// See whether everything is whole
     Check(CheckArgs),
     /// Save what is sound where something is damaged, and fetch what is lost

@@ -184,7 +184,7 @@ pub fn run(args: Args) -> Result<Outcome> {
         Command::Serve(args) => serve::run(&context, args),
         Command::Token(command) => token::run(&context, command),
         Command::Guest(command) => guest_proxies::run(&context, &command),
-        Command::Stats => stats::run(&context),
+        Command::Stats(args) => stats::run(&context, &args),
         Command::Check(args) => check::run(&context, &args),
         Command::Repair(args) => repair::run(&context, &args),
         Command::Forget(args) => forget::run(&context, &args),

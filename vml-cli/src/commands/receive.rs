@@ -40,8 +40,8 @@ pub fn run(context: &Context, args: &ReceiveArgs) -> Result<Outcome> {
     }
     let (preface, mut reader) = super::fetch::preface_of(reader);
     let received = match preface {
-        Ok(preface) if preface.head.chunker != repository.config().chunker => {
-            progress.notice("the file is of a repository that cuts streams in another way: its entries are carried over");
+        Ok(preface) if repository.config().is_encrypted() || preface.head.chunker != repository.config().chunker => {
+            progress.notice("the file is of a repository that cuts streams or names chunks in another way: its entries are carried over");
             transplant::receive_other(context, &repository, &preface, &mut reader, &options, &progress)
         }
         // Whatever is wrong with it is told there.

@@ -1,6 +1,6 @@
 //! `vml share`
 
-use super::{Context, Outcome};
+use super::{Context, Outcome, transplant};
 use crate::args::ShareArgs;
 use crate::keys;
 use crate::output::{complain, human, json};
@@ -18,7 +18,7 @@ use vml_core::share::seal::{Recipient, Sealer};
 use vml_core::share::secrets::{Finding, Found, SecretRules, scan};
 use vml_core::share::{ShareRequest, Shared, Signer, share};
 use vml_core::tree::display_path;
-use vml_core::{EntryId, Error, ErrorKind, IoResultExt as _, Repository};
+use vml_core::{EntryId, Error, ErrorKind, IoResultExt as _, Monitor as _, Repository};
 
 /// zstd levels, without and with `--small`.
 const LEVEL: i32 = 12;
@@ -63,9 +63,9 @@ pub fn run(context: &Context, args: &ShareArgs) -> Result<Outcome> {
     let request = ShareRequest { entries: &entries, ..request };
     let shared = if to_stdout {
         let mut out = BufWriter::with_capacity(1 << 20, std::io::stdout().lock());
-        write_to(&repository, &request, &recipients, &mut out, &progress)?
+        write_to(context, &repository, &request, &recipients, &mut out, &progress)?
     } else {
-        write(&repository, &request, &recipients, &output, &progress)?
+        write(context, &repository, &request, &recipients, &output, &progress)?
     };
     progress.finish();
     let elapsed_ms = settings::elapsed_ms(started);
@@ -230,23 +230,32 @@ pub fn needs_json(needs: &[vml_core::share::Need]) -> Vec<Value> {
 
 /// Writes the file to a stream, sealed where there are recipients.
 fn write_to(
+    context: &Context,
     repository: &Repository,
     request: &ShareRequest<'_>,
     recipients: &[Recipient],
     out: &mut dyn Write,
     progress: &Progress,
 ) -> Result<Shared> {
+    let share = |out: &mut dyn Write| -> Result<Shared> {
+        if repository.config().is_encrypted() {
+            progress.notice("the repository is encrypted: for the file its entries are carried over, by way of a temporary folder, and have other ids there");
+            return transplant::share_other(context, repository, request, out, progress);
+        }
+        Ok(share(repository, request, out, progress)?)
+    };
     if recipients.is_empty() {
-        return Ok(share(repository, request, out, progress)?);
+        return share(out);
     }
     let mut sealer = Sealer::new(recipients, out)?;
-    let shared = share(repository, request, &mut sealer, progress)?;
+    let shared = share(&mut sealer)?;
     sealer.finish()?.flush().at(|| "cannot write the sealed file".to_owned())?;
     Ok(shared)
 }
 
 /// Writes the file: under its name once it is whole.
 fn write(
+    context: &Context,
     repository: &Repository,
     request: &ShareRequest<'_>,
     recipients: &[Recipient],
@@ -259,7 +268,7 @@ fn write(
         let file =
             OpenOptions::new().write(true).create(true).truncate(true).open(&part).at(|| format!("cannot write {}", part.display()))?;
         let mut out = BufWriter::with_capacity(1 << 20, file);
-        let mut shared = write_to(repository, request, recipients, &mut out, progress)?;
+        let mut shared = write_to(context, repository, request, recipients, &mut out, progress)?;
         out.flush().at(|| format!("cannot write {}", part.display()))?;
         out.get_ref().sync_all().at(|| format!("cannot write {}", part.display()))?;
         shared.bytes = out.get_ref().metadata().at(|| format!("cannot look at {}", part.display()))?.len();

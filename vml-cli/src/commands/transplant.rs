@@ -1,4 +1,4 @@
-//! What `push`, `pull` and `receive` do where the other side cuts streams otherwise.
+//! What `push`, `pull`, `share` and `receive` do where the other side cuts streams or names chunks otherwise.
 
 use super::{Context, receive};
 use crate::output::human;
@@ -7,11 +7,12 @@ use crate::remotes::Opened;
 use crate::settings;
 use anyhow::{Context as _, Result, bail};
 use serde_json::json;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::sync::Arc;
 use vml_core::remote::{OpenRemote, Remote, RemoteInfo};
-use vml_core::share::{Preface, ReceiveOptions, Received};
-use vml_core::transplant::{Transplanted, receive_through};
+use vml_core::repository::ChunkerParams;
+use vml_core::share::{Preface, ReceiveOptions, Received, ShareRequest, Shared};
+use vml_core::transplant::{Transplanted, receive_through, share_through};
 use vml_core::{Config, Error, ErrorKind, LocalBackend, Repository};
 
 /// Whether two repositories cut alike, so that frames can cross as they are.
@@ -104,11 +105,32 @@ pub fn receive_other(
     options: &ReceiveOptions<'_>,
     progress: &Progress,
 ) -> Result<Received> {
+    let (_dir, scratch) = scratch(context, preface.head.chunker.clone(), preface.head.inline_max)
+        .context("the share file is of a repository of a kind that cannot be made here")?;
+    Ok(receive_through(&scratch, repository, preface, reader, options, progress)?)
+}
+
+/// Writes a share file of an encrypted repository, by a repository in a temporary folder.
+pub fn share_other(
+    context: &Context,
+    repository: &Repository,
+    request: &ShareRequest<'_>,
+    out: &mut dyn Write,
+    progress: &Progress,
+) -> Result<Shared> {
+    // Cut as everybody cuts who has no secret, so that most receivers take it in as it is.
+    let info = info(repository)?;
+    let (_dir, scratch) = scratch(context, info.chunker, info.inline_max)?;
+    Ok(share_through(&scratch, repository, request, out, progress)?)
+}
+
+/// An empty repository without encryption, which is gone with its folder.
+fn scratch(context: &Context, chunker: ChunkerParams, inline_max: u32) -> Result<(tempfile::TempDir, Repository)> {
     let dir = tempfile::tempdir().context("cannot make a temporary folder")?;
     let mut config = Config::new(settings::random_id()?, settings::now_ms());
-    (config.chunker, config.inline_max) = (preface.head.chunker.clone(), preface.head.inline_max);
-    config.check().context("the share file is of a repository of a kind that cannot be made here")?;
+    (config.chunker, config.inline_max) = (chunker, inline_max);
+    config.check()?;
     let backend = Arc::new(LocalBackend::create(dir.path())?);
     let scratch = Repository::init(backend, config, context.options()).context("cannot make a repository in a temporary folder")?;
-    Ok(receive_through(&scratch, repository, preface, reader, options, progress)?)
+    Ok((dir, scratch))
 }

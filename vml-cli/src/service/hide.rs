@@ -21,7 +21,7 @@ impl Hidden {
     pub fn clean(&self, message: &str) -> String {
         let mut text = message.to_owned();
         for hidden in &self.0 {
-            text = text.replace(hidden.as_str(), "the repository");
+            text = text.replace(&format!("repository {hidden}"), "the repository").replace(hidden.as_str(), "the repository");
         }
         let mut out = String::with_capacity(text.len());
         let mut rest = text.as_str();

@@ -74,16 +74,16 @@ fn a_push_goes_on_after_the_service_was_killed_in_its_midst() {
     let request = TransferRequest { entries: &ids, history: true, marks: true };
     let source = OpenRemote::new(&repository, "here", true, 0);
     {
-        // Four parcels are on their way at once: when the sixth goes, some were stored.
+        // Six parcels are on their way at once: when the tenth goes, some were stored.
         let stores = AtomicUsize::new(0);
-        let kill_at_the_sixth = || {
-            if stores.fetch_add(1, Ordering::SeqCst) + 1 == 6 {
+        let kill_at_the_tenth = || {
+            if stores.fetch_add(1, Ordering::SeqCst) + 1 == 10 {
                 server.signal(rustix::process::Signal::KILL);
                 return Err(Error::new(ErrorKind::Interrupted, "the line is dead"));
             }
             Ok(())
         };
-        let dying = Client { before_store: &kill_at_the_sixth, ..Client::new(&server, token.clone()) };
+        let dying = Client { before_store: &kill_at_the_tenth, ..Client::new(&server, token.clone()) };
         assert_eq!(transfer(&source, &dying, &request, &NoMonitor).unwrap_err().kind(), ErrorKind::Interrupted);
     }
     server.kill();

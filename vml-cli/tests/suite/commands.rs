@@ -5,6 +5,7 @@ use crate::transcript::Transcript;
 use std::fs;
 use std::io::Read;
 use std::process::Stdio;
+use vml_testkit::noise;
 
 #[test]
 fn a_first_session_reads_like_a_logbook() {
@@ -141,6 +142,38 @@ fn a_long_listing_shows_mode_owner_size_and_time() {
     // Sizes stand under each other.
     let ends: Vec<usize> = text.lines().map(|line| line.find(':').unwrap()).collect();
     assert!(ends.iter().all(|end| *end == ends[0]), "{text}");
+}
+
+#[test]
+fn stats_tell_where_the_bytes_are() {
+    let host = Host::with_base(|dir| write(&dir.join("results"), &noise::text(5, 300_000)));
+    let stats = host.json(["stats", "--detail"]);
+    let detail = &stats["detail"];
+    let number = |value: &serde_json::Value| value.as_u64().unwrap();
+    let packs = number(&stats["data_bytes"]) + number(&stats["meta_bytes"]);
+    assert_eq!(number(&detail["needed"]["stored_bytes"]) + number(&detail["unneeded_bytes"]), packs);
+    let parts: u64 = ["files", "disks", "memory", "metadata"].iter().map(|kind| number(&detail["needed"][kind]["plain_bytes"])).sum();
+    assert_eq!(parts, number(&detail["needed"]["plain_bytes"]));
+    assert_eq!(number(&detail["needed"]["disks"]["chunks"]), 0);
+    let names: Vec<&str> = detail["origins"].as_array().unwrap().iter().map(|origin| origin["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["debian@12", "work"]);
+    let entries = detail["entries"].as_array().unwrap();
+    let brought = |at: usize| number(&entries[at]["brought"]["files"]["plain_bytes"]);
+    assert_eq!(
+        (entries.len(), brought(1)),
+        (3, fs::metadata(host.path("guest/home/dev/results")).unwrap().len()),
+        "the base has the rest of the first save, and small files are in listings"
+    );
+    assert!(brought(2) == 0 && number(&entries[2]["held_bytes"]) > 300_000);
+    assert!(detail["deduplication"].as_f64() > Some(1.5) && detail["compression"].as_f64() > Some(1.0));
+    let told = host.ok(["stats", "--svg", "bytes.svg"]);
+    assert!(told.contains("entries that brought the most") && told.contains("debian@12"), "{told}");
+    let picture = fs::read_to_string(host.path("bytes.svg")).unwrap();
+    assert_eq!(picture.matches("#2c6fbb").count(), 5 + 2 + 3);
+    host.ok(["forget", "work@~1", "work@latest", "--yes"]);
+    let after = host.json(["stats", "--detail"]);
+    assert!(number(&after["detail"]["unneeded_bytes"]) > number(&detail["unneeded_bytes"]));
+    host.run(["stats", "--svg", "no/such/dir.svg"]).fails(3, &["cannot write no/such/dir.svg"]);
 }
 
 #[test]

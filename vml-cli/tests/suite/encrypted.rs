@@ -4,13 +4,20 @@ use crate::support::{Host, make_guest, write};
 use serde_json::Value;
 use std::fs;
 use std::process::Stdio;
+use vml_testkit::noise;
 
-/// A host with an encrypted repository and the area `work`, and the passphrase in a file that a variable names.
-fn with_area() -> Host {
+/// A host with an encrypted repository, and the passphrase in a file that a variable names.
+fn encrypted() -> Host {
     let mut host = Host::bare();
     write(&host.path("passphrase"), b"correct horse\n");
     host.set("VML_PASSPHRASE_FILE", host.path("passphrase").display().to_string());
     assert!(host.ok(["init", "--encrypt", "--label", "laptop"]).starts_with("made an encrypted repository in "));
+    host
+}
+
+/// The same with the area `work`.
+fn with_area() -> Host {
+    let host = encrypted();
     make_guest(&host.path("guest"));
     host.ok(["area", "add", "work", "--tree", "guest"]);
     host
@@ -134,5 +141,46 @@ fn entries_cross_to_a_clone_as_they_are_and_are_written_anew_elsewhere() {
     assert_eq!(pulled.code, 0, "{}", pulled.err);
     assert!(host.ok(["log"]).contains("in the clear"));
     host.ok(["check", "--data"]);
-    host.run(["share", "work@latest", "-o", "x.vml"]).fails(2, &["an encrypted repository"]);
+}
+
+#[test]
+fn what_it_holds_is_shared_with_who_has_none_of_its_keys() {
+    let (eva, tom, ida) = (encrypted(), Host::new(), encrypted());
+    for dir in ["base", "guest"] {
+        make_guest(&eva.path(dir));
+    }
+    make_guest(&tom.path("base"));
+    tom.ok(["base", "add", "debian@12", "--tree", "base"]);
+    eva.ok(["base", "add", "debian@12", "--tree", "base"]);
+    eva.ok(["area", "add", "work", "--tree", "guest", "--base", "debian@12"]);
+    write(&eva.path("guest/home/dev/results"), &noise::text(5, 200_000));
+    eva.ok(["save", "work", "-m", "first"]);
+    write(&eva.path("guest/home/dev/notes"), b"two\n");
+    eva.ok(["save", "work", "-m", "second"]);
+    let first = eva.json(["share", "work@~1", "-o", "first.vml"]);
+    assert_eq!(first["needs"][0]["name"], "debian@12");
+    let second = eva.json(["share", "work@latest", "--since", "work@~1", "-o", "second.vml"]);
+    assert!(second["bytes"].as_u64() < Some(10_000), "{second}");
+    assert_eq!(second["needs"][0]["entry"], first["entries"][0], "an entry gets the same id each time");
+    assert_eq!(fs::read_dir(eva.path("tmp")).map_or(0, Iterator::count), 0, "nothing in the clear stays behind");
+    for name in ["first.vml", "second.vml"] {
+        fs::copy(eva.path(name), tom.path(name)).unwrap();
+        tom.ok(["receive", name]);
+    }
+    tom.assert_builds("work@latest", &eva.path("guest"));
+    assert_eq!(tom.json_lines(["log", "work"]).len(), 2);
+    tom.assert_whole();
+    // Sealed on the way from one encrypted repository to another.
+    ida.ok(["key", "new"]);
+    write(&eva.path("ida.pub"), ida.ok(["key", "export"]).as_bytes());
+    let carried_over = |host: &Host, args: &[&str]| {
+        let ran = host.run(args);
+        assert!(ran.code == 0 && ran.err.contains("its entries are carried over"), "{args:?}: {}", ran.err);
+    };
+    carried_over(&eva, &["share", "work@latest", "--full", "--to", "ida.pub", "-o", "sealed.vml"]);
+    fs::copy(eva.path("sealed.vml"), ida.path("sealed.vml")).unwrap();
+    assert!(!fs::read(eva.path("sealed.vml")).unwrap().windows(6).any(|six| six == b"debian"));
+    carried_over(&ida, &["receive", "sealed.vml"]);
+    ida.assert_builds("work@latest", &eva.path("guest"));
+    ida.assert_whole();
 }

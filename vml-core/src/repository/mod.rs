@@ -29,6 +29,7 @@ mod repair;
 mod resolve;
 mod save;
 mod save_disk;
+mod usage;
 
 pub use check::{CheckLog, CheckOptions, Checked, NoLog, Sample, Touched};
 pub use collect::{CollectOptions, Collected};
@@ -43,6 +44,7 @@ pub use policy::{POLICY_RECORD, Policy};
 pub use repair::{PackPlan, RecordFix, RecordPlan, RepairOptions, RepairPlan, RepairSource, Repaired, WantedChunk};
 pub use save::{Learn, SaveDisk, SaveMemory, SaveRequest, SaveTree, Saved, ShownDisk, TreePlace};
 pub(crate) use save_disk::{FILE_RUNS_MAX, MEMORY_CHUNKER};
+pub use usage::{Amount, EntryUsage, Kinds, Usage};
 pub use vml_chunk::ChunkerParams;
 pub use vml_chunk::gc::{COMPACTION_LEVEL, CompactionPlan, PackUse};
 

@@ -3,7 +3,7 @@
 //! What was walked is remembered by a bit a row of the index, so that walking a second entry, or an entry after its base, costs what they differ in. A chunk can
 //! be content in one place and a listing in another; having been seen as the one does not make it walked as the other.
 
-use crate::entry::{Entry, Part};
+use crate::entry::{Entry, Part, TreePart};
 use crate::recipe::{Node as RecipeNode, NodeRef, Piece, Recipe, Root, sum_nodes, sum_pieces};
 use crate::tree::{Block, Content, NodeKind};
 use std::collections::HashSet;
@@ -73,22 +73,27 @@ impl<'a> Reach<'a> {
 
     /// Tells every chunk of `entry` that no earlier call told. The witness of a tree is of no use but to whoever saved it.
     pub(crate) fn entry(&mut self, entry: &Entry, witness: bool, visit: Visit<'_>) -> Result<()> {
-        for part in &entry.parts {
-            match part {
-                Part::Tree(tree) => {
-                    if let NodeKind::Directory(listing) = &tree.root.kind {
-                        self.tree(listing, visit)?;
-                    }
-                    if witness {
-                        self.recipe(&tree.witness, Role::StreamNode, visit, &mut |_, _| {})?;
-                    }
+        entry.parts.iter().try_for_each(|part| self.part(part, witness, visit))
+    }
+
+    /// As [`entry`](Self::entry), for one part of it.
+    pub(crate) fn part(&mut self, part: &Part, witness: bool, visit: Visit<'_>) -> Result<()> {
+        match part {
+            Part::Tree(tree) => {
+                if let NodeKind::Directory(listing) = &tree.root.kind {
+                    self.tree(listing, visit)?;
                 }
-                Part::Disk(disk) => self.recipe(&disk.recipe, Role::StreamNode, visit, &mut |_, _| {})?,
-                Part::Memory(memory) => self.recipe(&memory.recipe, Role::StreamNode, visit, &mut |_, _| {})?,
-                Part::Machine(_) => {}
+                if witness { self.witness(tree, visit) } else { Ok(()) }
             }
+            Part::Disk(disk) => self.recipe(&disk.recipe, Role::StreamNode, visit, &mut |_, _| {}),
+            Part::Memory(memory) => self.recipe(&memory.recipe, Role::StreamNode, visit, &mut |_, _| {}),
+            Part::Machine(_) => Ok(()),
         }
-        Ok(())
+    }
+
+    /// Tells every chunk of a tree's witness that no earlier call told.
+    pub(crate) fn witness(&mut self, tree: &TreePart, visit: Visit<'_>) -> Result<()> {
+        self.recipe(&tree.witness, Role::StreamNode, visit, &mut |_, _| {})
     }
 
     /// How many of an entry's chunks are not there, counted up to one more than [`MISSING_MAX`]; `is_stored` hears of each.

@@ -17,11 +17,13 @@ mod parts;
 mod plan;
 mod receive;
 mod run;
+mod share;
 mod verify;
 
 pub use plan::{TransplantPlan, plan_transplant};
 pub use receive::receive_through;
 pub use run::{Transplant, Transplanted, transplant};
+pub use share::share_through;
 pub use verify::verify_equal;
 
 use crate::entry::EntryId;

@@ -1,12 +1,16 @@
 //! `vml stats`
 
+mod detail;
+mod picture;
+
 use super::{Context, Outcome};
+use crate::args::StatsArgs;
 use crate::output::{human, json};
 use anyhow::Result;
 use serde_json::json;
 use vml_core::refs::RefKind;
 
-pub fn run(context: &Context) -> Result<Outcome> {
+pub fn run(context: &Context, args: &StatsArgs) -> Result<Outcome> {
     let repository = context.repository()?;
     let progress = context.progress();
     let totals = repository.store(&progress)?.totals();
@@ -24,8 +28,14 @@ pub fn run(context: &Context) -> Result<Outcome> {
     let count = |kind| refs.list(kind).map(|refs| refs.len() as u64);
     let (areas, tags, bases) = (count(RefKind::Area)?, count(RefKind::Tag)?, count(RefKind::Base)?);
     let stored = totals.data_bytes + totals.meta_bytes + totals.index_bytes;
+    let usage = if args.detail || args.svg.is_some() { Some(repository.usage(&progress)?) } else { None };
+    progress.finish();
+    if let (Some(path), Some(usage)) = (&args.svg, &usage) {
+        detail::draw(path, &context.place()?.to_string(), usage)?;
+    }
+    let outcome = Outcome::of(unreadable + usage.as_ref().map_or(0, detail::problems_count));
     if context.json() {
-        crate::output::value(&json!({
+        let mut value = json!({
             "repository": json::place(&context.place()?),
             "entries": entries,
             "unreadable_entries": unreadable,
@@ -41,8 +51,12 @@ pub fn run(context: &Context) -> Result<Outcome> {
             "meta_bytes": totals.meta_bytes,
             "index_segments": totals.segments_count,
             "index_bytes": totals.index_bytes,
-        }))?;
-        return Ok(Outcome::of(unreadable));
+        });
+        if let Some(usage) = &usage {
+            value["detail"] = detail::json(usage);
+        }
+        crate::output::value(&value)?;
+        return Ok(outcome);
     }
     context.say(format_args!("repository  {}", context.place()?))?;
     context.say(format_args!(
@@ -65,5 +79,8 @@ pub fn run(context: &Context) -> Result<Outcome> {
         human::counted(totals.segments_count, "segment"),
         human::counted(totals.chunks_count, "chunk")
     ))?;
-    Ok(Outcome::of(unreadable))
+    if let Some(usage) = &usage {
+        detail::tell(context, usage)?;
+    }
+    Ok(outcome)
 }
