@@ -29,7 +29,7 @@ fn footers(seed: u64, chunk_count: usize) -> Vec<Footer> {
     let mut left = chunk_count;
     let mut footers = Vec::new();
     while left > 0 {
-        let mut footer = Footer { kind: PackKind::Data, frames: Vec::new(), chunks: Vec::new() };
+        let mut footer = Footer { kind: PackKind::Data, compaction: 0, frames: Vec::new(), chunks: Vec::new() };
         for number in 0..PACK_FRAMES {
             let count = u32::try_from(left.min(FRAME_CHUNKS as usize)).unwrap();
             if count == 0 {

@@ -25,6 +25,8 @@ pub const PACK_TRAILER_LEN: usize = 64;
 pub const FRAME_HEADER_LEN: usize = 24;
 /// Bytes of one chunk length in a frame's header.
 pub const FRAME_CHUNK_LEN: usize = 3;
+/// Bytes of the distance to the first frame of its group, in the header of a frame that is in one.
+pub const FRAME_BACK_LEN: usize = 4;
 /// Bytes of one row of a footer's frame table.
 pub const FOOTER_FRAME_LEN: usize = 12;
 /// Bytes of one row of a footer's chunk table.
@@ -56,14 +58,19 @@ pub const META_FRAME_LEN: usize = 1 << 20;
 pub const FRAME_MAX_LEN: usize = (1 << 24) - 1;
 /// Most chunks in a frame.
 pub const FRAME_MAX_CHUNKS: usize = 1 << 14;
-/// Largest frame in a pack: the header, all chunk lengths, and a payload that is at most the plain length.
-pub const FRAME_MAX_STORED_LEN: usize = FRAME_HEADER_LEN + FRAME_MAX_CHUNKS * FRAME_CHUNK_LEN + FRAME_MAX_LEN;
+/// Largest frame in a pack: the header, all chunk lengths, a distance, and a payload that is at most the plain length.
+pub const FRAME_MAX_STORED_LEN: usize = FRAME_HEADER_LEN + FRAME_MAX_CHUNKS * FRAME_CHUNK_LEN + FRAME_BACK_LEN + FRAME_MAX_LEN;
+/// Highest level that a pack can say it was compacted at.
+pub const COMPACTION_MAX: u8 = 22;
+/// Most plain bytes of the frames of a group, and the window of their compression.
+pub const GROUP_MAX_LEN: usize = 32 << 20;
 /// Largest pack; offsets have four bytes.
 pub const PACK_MAX_LEN: u64 = 1 << 32;
 
 // The promise of storage: at most 48 bytes of index a chunk, with the fan-out's quarter and the frame's eighth beside.
 const _: () = assert!(RECORD_LEN <= 47);
 const _: () = assert!(FRAME_TARGET_MAX < FRAME_MAX_LEN);
+const _: () = assert!(GROUP_MAX_LEN.is_power_of_two() && GROUP_MAX_LEN > FRAME_MAX_LEN);
 const _: () = assert!(SEGMENT_HEADER_LEN.is_multiple_of(8) && PACK_HEADER_LEN.is_multiple_of(8));
 
 /// Reads a little-endian `u16` at `offset`; the caller has checked the length.

@@ -70,6 +70,7 @@ impl Monitor for Progress {
                 Task::Restore => "files built",
                 Task::CheckData => "packs read",
                 Task::Collect => "entries walked",
+                Task::Compact => "chunks looked at",
                 Task::Repair => "mended",
                 Task::Share => "chunks",
                 Task::Scan => "files looked at",

@@ -17,6 +17,8 @@ pub enum Task {
     CheckData,
     /// Walking entries to see what is needed, and taking away packs that are not.
     Collect,
+    /// Writing what is needed anew at a high level; chunks are its files.
+    Compact,
     /// Saving what is sound in damaged packs, and fetching what is lost; chunks are its files.
     Repair,
     /// Looking for secrets.

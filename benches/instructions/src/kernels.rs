@@ -93,7 +93,7 @@ fn random_id(rng: &mut Rng) -> ChunkId {
 /// A segment over one pack with chunks of random ids.
 fn segment(seed: u64) -> Result<Segment<Vec<u8>>> {
     let mut rng = Rng::new(seed);
-    let mut footer = Footer { kind: PackKind::Data, frames: Vec::new(), chunks: Vec::new() };
+    let mut footer = Footer { kind: PackKind::Data, compaction: 0, frames: Vec::new(), chunks: Vec::new() };
     for number in 0..RECORDS.div_ceil(FRAME_CHUNKS) {
         let count = FRAME_CHUNKS.min(RECORDS - number * FRAME_CHUNKS);
         let [number, chunk_count, len] = [number, count, CHUNK_LEN].map(|value| u32::try_from(value).expect("small"));

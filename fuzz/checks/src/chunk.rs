@@ -96,7 +96,8 @@ pub fn frame(bytes: &[u8]) {
             assert_eq!(encode_header(&header), bytes[..header.head_len()], "a frame's header has one encoding");
         }
         let mut plain = vec![0xaa; 3];
-        let Ok(header) = FrameDecoder::default().decode(&bytes, &mut plain) else { continue };
+        // As the first of a pack's frames, and what follows as the next.
+        let Ok(header) = FrameDecoder::default().decode_next(16, &bytes, &mut plain) else { continue };
         assert_eq!(header.frame_len(), bytes.len());
         let lens: usize = header.chunk_lens.iter().map(|len| *len as usize).sum();
         assert_eq!(lens, plain.len(), "chunks fill their frame");
@@ -123,6 +124,7 @@ fn encode_header(header: &FrameHeader) -> Vec<u8> {
     let codec = match header.codec {
         Codec::Raw => 0,
         Codec::Zstd => 1,
+        Codec::Grouped => 2,
     };
     let filter = match header.filter {
         Filter::None => 0,
@@ -136,6 +138,9 @@ fn encode_header(header: &FrameHeader) -> Vec<u8> {
     for len in &header.chunk_lens {
         bytes.extend_from_slice(&len.to_le_bytes()[..3]);
     }
+    if header.codec == Codec::Grouped {
+        bytes.extend_from_slice(&header.back.to_le_bytes());
+    }
     seal::frame(&bytes)
 }
 
@@ -148,7 +153,7 @@ pub fn salvage(bytes: &[u8]) {
         let mut count = 0;
         let found = for_each_sound(&files, &vml_chunk::IdKey::PLAIN, PackKind::Data, &id, &mut |sound| {
             match sound {
-                Sound::Frame { stored, plain, chunks } => {
+                Sound::Frame { stored, plain, chunks, .. } => {
                     assert!(bytes.windows(stored.len()).any(|window| window == stored), "a frame stands in its pack");
                     let mut rest = plain;
                     for (id, len) in chunks {

@@ -59,7 +59,7 @@ fn blocks(bytes: &[u8]) {
 pub fn remote_wire_seeds() -> Vec<Seed> {
     let seed = |kind: u8, bytes: Vec<u8>| [vec![kind], bytes].concat();
     let entry = |number: u8| EntryId::of(&[number]);
-    let frame = FrameAt { kind: PackKind::Meta, pack: PackId::of(b"pack"), offset: 16, stored_len: 300, plain_len: 1000 };
+    let frame = FrameAt { kind: PackKind::Meta, pack: PackId::of(b"pack"), offset: 16, stored_len: 300, plain_len: 1000, alone: true };
     let need = Need { id: ChunkId::from_bytes([5; 32]), len: 1000, frame: 0 };
     let info = RemoteInfo { id: [1; 16], chunker: ChunkerParams::default(), frame_len: 4 << 20, level: 3, inline_max: 512, ids: [0; 16] };
     let commit = Commit {

@@ -1,10 +1,10 @@
 //! Small inputs to begin with, each the real encoding of something; `cargo run -p fuzz-checks --example seeds` writes them.
 
 use vml_chunk::codec::encode_record;
-use vml_chunk::frame::{FrameBuilder, FrameEncoder};
+use vml_chunk::frame::{FrameBuilder, FrameEncoder, GroupEncoder};
 use vml_chunk::index::{SegmentPack, build_segment};
 use vml_chunk::pack::{Footer, FooterChunk, FooterFrame};
-use vml_chunk::{ChunkId, ChunkerParams, PackId, PackKind};
+use vml_chunk::{ChunkId, ChunkerParams, IdKey, PackId, PackKind};
 use vml_core::disk::DiskStats;
 use vml_core::entry::{BaseRef, Cost, DiskPart, EntryKind, Fact, Owner, Part, TreePart};
 use vml_core::recipe::{Node as RecipeNode, NodeRef, Piece, Recipe, Root};
@@ -22,7 +22,7 @@ fn id(number: u8) -> ChunkId {
 }
 
 fn footer_of(kind: PackKind, frames: &[&[u32]], first: u8) -> (Footer, u64) {
-    let mut footer = Footer { kind, frames: Vec::new(), chunks: Vec::new() };
+    let mut footer = Footer { kind, compaction: 0, frames: Vec::new(), chunks: Vec::new() };
     let (mut offset, mut number) = (16, first);
     for lens in frames {
         let plain_len = lens.iter().sum();
@@ -85,14 +85,20 @@ pub fn parity_file() -> Vec<Seed> {
     vec![("empty", file(0)), ("trailer", layout(100).encode().to_vec())]
 }
 
-/// Compressed and raw frames.
+/// Compressed and raw frames, and two of a group.
 pub fn frame() -> Vec<Seed> {
-    let seal = |chunks: &[&[u8]]| {
+    let build = |chunks: &[&[u8]]| {
         let mut builder = FrameBuilder::default();
         chunks.iter().for_each(|chunk| builder.push(ChunkId::of(chunk), chunk));
-        FrameEncoder::new(3).and_then(|mut encoder| encoder.seal(builder)).expect("chunks with their ids").bytes
+        builder
     };
+    let seal =
+        |chunks: &[&[u8]]| FrameEncoder::new(3).and_then(|mut encoder| encoder.seal(build(chunks))).expect("chunks with their ids").bytes;
+    let mut group = GroupEncoder::new(3, IdKey::PLAIN).expect("a level of zstd");
+    let mut grouped = |chunks: &[&[u8]]| group.seal(build(chunks)).expect("chunks with their ids").bytes;
     vec![
+        ("group-first", grouped(&[b"a line of text and a line of text and more of it\n", &[b'b'; 300]])),
+        ("group-second", grouped(&[b"and a line of text and more of it, and a line of text\n"])),
         ("zstd", seal(&[&[b'a'; 400], b"a line of text and a line of text\n"])),
         ("raw", seal(&[b"\x01\x9f\x33\xe0short"])),
         ("empty-chunk", seal(&[b"", b"x"])),

@@ -1,8 +1,8 @@
 //! Collects chunks into a frame, compresses it, and proves that what it will publish decodes to what was hashed.
 
-use super::{Codec, Filter, FrameDecoder, filter};
+use super::{Codec, Filter, FrameDecoder, FrameHeader, filter};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{FRAME_CHUNK_LEN, FRAME_HEADER_LEN, FRAME_MAGIC, FRAME_MAX_CHUNKS, FRAME_MAX_LEN, FRAME_TARGET_MAX, push_u24};
+use crate::format::{FRAME_MAX_CHUNKS, FRAME_MAX_LEN, FRAME_TARGET_MAX};
 use crate::id::{ChunkId, IdKey};
 use zstd::zstd_safe::{self, CCtx, CParameter};
 
@@ -19,8 +19,8 @@ const DOUBLE_CHAIN_LOG: u32 = 17;
 /// Chunks on their way into one frame.
 #[derive(Default)]
 pub struct FrameBuilder {
-    plain: Vec<u8>,
-    chunks: Vec<(ChunkId, u32)>,
+    pub(super) plain: Vec<u8>,
+    pub(super) chunks: Vec<(ChunkId, u32)>,
 }
 
 impl FrameBuilder {
@@ -103,8 +103,6 @@ impl FrameEncoder {
     /// caught before anything is published.
     pub fn seal(&mut self, frame: FrameBuilder) -> Result<SealedFrame> {
         let FrameBuilder { mut plain, chunks } = frame;
-        let head_len = FRAME_HEADER_LEN + chunks.len() * FRAME_CHUNK_LEN;
-        let plain_len = u32::try_from(plain.len()).expect("a frame is below 16 MiB");
         let (mut codec, mut filter) = (Codec::Raw, Filter::None);
         self.payload.clear();
         if looks_compressible(&plain) {
@@ -125,43 +123,49 @@ impl FrameEncoder {
             filter::undo(&mut plain);
             filter = Filter::None;
         }
-        let payload = match codec {
-            Codec::Raw => &plain,
-            Codec::Zstd => &self.payload,
-        };
-        let mut bytes = Vec::with_capacity(head_len + payload.len());
-        bytes.extend_from_slice(&FRAME_MAGIC);
-        bytes.extend_from_slice(&[codec.number(), filter.number()]);
-        bytes.extend_from_slice(&u16::try_from(chunks.len()).expect("limited by is_full_for").to_le_bytes());
-        bytes.extend_from_slice(&plain_len.to_le_bytes());
-        bytes.extend_from_slice(&u32::try_from(payload.len()).expect("not above the plain length").to_le_bytes());
-        let fixed_len = bytes.len();
-        bytes.extend_from_slice(&[0; 8]);
-        for (_, len) in &chunks {
-            push_u24(&mut bytes, *len);
-        }
-        let sum = head_sum(&bytes[..fixed_len], &bytes[FRAME_HEADER_LEN..]);
-        bytes[fixed_len..FRAME_HEADER_LEN].copy_from_slice(&sum);
-        bytes.extend_from_slice(payload);
+        let payload = if codec == Codec::Raw { &plain } else { &self.payload };
+        let (bytes, plain_len) = assemble(codec, filter, 0, &chunks, plain.len(), payload);
         self.verify(&bytes, &chunks)?;
         Ok(SealedFrame { bytes, plain_len, chunks })
     }
 
     fn verify(&mut self, bytes: &[u8], chunks: &[(ChunkId, u32)]) -> Result<()> {
         self.decoder.decode(bytes, &mut self.checked)?;
-        let mut rest = &self.checked[..];
-        for (id, len) in chunks {
-            let (chunk, tail) = rest.split_at(*len as usize);
-            if self.ids.id(chunk) != *id {
-                return Err(Error::corrupt(format!(
-                    "chunk {} does not survive compression: the memory of this machine may be faulty",
-                    id.short()
-                )));
-            }
-            rest = tail;
-        }
-        Ok(())
+        check_chunks(&self.ids, &self.checked, chunks)
     }
+}
+
+/// The bytes of a frame, and its plain length.
+pub(super) fn assemble(
+    codec: Codec,
+    filter: Filter,
+    back: u32,
+    chunks: &[(ChunkId, u32)],
+    plain_len: usize,
+    payload: &[u8],
+) -> (Vec<u8>, u32) {
+    let plain_len = u32::try_from(plain_len).expect("a frame is below 16 MiB");
+    let payload_len = u32::try_from(payload.len()).expect("not above the plain length");
+    let chunk_lens = chunks.iter().map(|(_, len)| *len).collect();
+    let mut bytes = FrameHeader { codec, filter, plain_len, payload_len, chunk_lens, back }.encode();
+    bytes.extend_from_slice(payload);
+    (bytes, plain_len)
+}
+
+/// That `plain`, which a new frame decompresses to, is what these chunks were.
+pub(super) fn check_chunks(ids: &IdKey, plain: &[u8], chunks: &[(ChunkId, u32)]) -> Result<()> {
+    let mut rest = plain;
+    for (id, len) in chunks {
+        let (chunk, tail) = rest.split_at(*len as usize);
+        if ids.id(chunk) != *id {
+            return Err(Error::corrupt(format!(
+                "chunk {} does not survive compression: the memory of this machine may be faulty",
+                id.short()
+            )));
+        }
+        rest = tail;
+    }
+    Ok(())
 }
 
 /// Head of the digest over a frame's header fields and chunk lengths.
@@ -175,7 +179,7 @@ pub(super) fn head_sum(fixed: &[u8], lengths: &[u8]) -> [u8; 8] {
 
 /// A quick look at the spread of byte values: compressed and random data has all of them about equally often.
 /// The estimate is the sample's collision entropy, which needs no logarithm a byte.
-fn looks_compressible(plain: &[u8]) -> bool {
+pub(super) fn looks_compressible(plain: &[u8]) -> bool {
     const SAMPLES: usize = 64;
     const SAMPLE_LEN: usize = 256;
     if plain.len() < SAMPLES * SAMPLE_LEN {
@@ -197,6 +201,7 @@ fn looks_compressible(plain: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::format::{FRAME_CHUNK_LEN, FRAME_HEADER_LEN};
 
     fn noise(len: usize) -> Vec<u8> {
         let mut bytes = vec![0; len];

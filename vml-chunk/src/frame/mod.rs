@@ -1,8 +1,14 @@
-//! A frame: about a mebibyte of chunks compressed together, the unit of decompression.
+//! A frame: a few mebibytes of chunks compressed together, the unit of decompression.
 //!
 //! ```text
 //! magic "VMLf" | codec u8 | filter u8 | chunk count u16 | plain length u32 | payload length u32 | sum[8]
-//! | chunk length u24 ... | payload
+//! | chunk length u24 ... | distance back u32, in a group only | payload
+//! ```
+//! In packs that were compacted, frames form groups: what repeats is found through all of a group, and a frame is decoded after those before it.
+//!
+//! ```text
+//! frame, distance 0 ─► frame, distance d ─► raw frame, by itself ─► frame, distance e ...
+//! └──────────────── one zstd frame, cut where these end ─────────────────┘
 //! ```
 //! `sum` is the head of the BLAKE3 of everything else before the payload. A frame says by itself where its chunks are, so
 //! the frames of a pack whose footer is lost can still be found and read. Compression is the cost of a save and the
@@ -10,9 +16,14 @@
 
 mod build;
 mod filter;
+mod group;
+mod group_build;
 mod open;
 
 pub use build::{FrameBuilder, FrameEncoder, SealedFrame};
+pub use group::GroupDecoder;
+pub use group_build::GroupEncoder;
+pub(crate) use open::back_len;
 pub use open::{FrameDecoder, FrameHeader};
 
 /// How a frame's payload is stored.
@@ -22,6 +33,8 @@ pub enum Codec {
     Raw,
     /// One zstd frame with its content size.
     Zstd,
+    /// A piece of the zstd frame that goes through its group.
+    Grouped,
 }
 
 impl Codec {
@@ -29,6 +42,7 @@ impl Codec {
         match self {
             Self::Raw => 0,
             Self::Zstd => 1,
+            Self::Grouped => 2,
         }
     }
 
@@ -36,6 +50,7 @@ impl Codec {
         match number {
             0 => Some(Self::Raw),
             1 => Some(Self::Zstd),
+            2 => Some(Self::Grouped),
             _ => None,
         }
     }

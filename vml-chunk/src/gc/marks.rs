@@ -69,7 +69,7 @@ impl Marks {
         let mut uses: HashMap<(PackKind, PackId), PackUse> = HashMap::new();
         for row in self.view.packs() {
             let held = held(row.kind, &row.id);
-            uses.insert((row.kind, row.id), PackUse { pack: row, live_chunks_count: 0, live_bytes: 0, held });
+            uses.insert((row.kind, row.id), PackUse { pack: row, live_chunks_count: 0, live_bytes: 0, dense_bytes: 0, held });
         }
         for number in 0..self.view.segments().count() {
             let segment = self.view.segment(number);
@@ -87,8 +87,12 @@ impl Marks {
                 let pack: Option<PackRow> = segment.pack(row.pack);
                 if let Some(pack_use) = pack.and_then(|pack| uses.get_mut(&(pack.kind, pack.id))) {
                     pack_use.live_chunks_count += u64::from(chunks);
-                    pack_use.live_bytes +=
-                        u64::from(row.stored_len) * u64::from(bytes.min(row.plain_len)) / u64::from(row.plain_len.max(1));
+                    let live_bytes = u64::from(row.stored_len) * u64::from(bytes.min(row.plain_len)) / u64::from(row.plain_len.max(1));
+                    pack_use.live_bytes += live_bytes;
+                    // By a sixteenth.
+                    if u64::from(row.stored_len) * 16 > u64::from(row.plain_len) * 15 {
+                        pack_use.dense_bytes += live_bytes;
+                    }
                 }
             }
         }

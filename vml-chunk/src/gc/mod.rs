@@ -12,10 +12,12 @@
 //! happened, after it the packs are merely avoided by writers, and the next collection goes on with what it finds on the list. No clock, no file time and no
 //! lock is asked. It knows chunks and packs only; what they mean is the caller's.
 
+mod compact;
 mod marks;
 mod plan;
 mod sweep;
 
+pub use compact::{COMPACTION_LEVEL, Compaction, CompactionPlan, TakeOver, plan_compaction};
 pub use marks::{Marks, WALKS};
 pub use plan::{PackUse, Plan, PlanOptions, plan};
 pub use sweep::{Collector, Swept};

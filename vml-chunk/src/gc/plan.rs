@@ -11,6 +11,8 @@ pub struct PackUse {
     pub live_chunks_count: u64,
     /// About how many of its bytes that is.
     pub live_bytes: u64,
+    /// How many of these are in frames that hardly shrank.
+    pub dense_bytes: u64,
     /// Whether a writer is not done with it.
     pub held: bool,
 }
@@ -30,7 +32,7 @@ impl PackUse {
 /// Less than this is not worth a copy.
 const SMALLEST_GAIN: u64 = 64 << 10;
 /// Packs taken away at once: their names are one record, and 100,000 packs are 25 TB.
-const PACKS_MAX: usize = 100_000;
+pub(super) const PACKS_MAX: usize = 100_000;
 
 /// How far a collection goes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -107,8 +109,8 @@ mod tests {
     use proptest::prelude::*;
 
     fn pack(name: u64, len: u64, chunks: u64, live: u64, held: bool) -> PackUse {
-        let row = PackRow { id: PackId::of(&name.to_le_bytes()), len, kind: PackKind::Data };
-        PackUse { pack: row, live_chunks_count: chunks, live_bytes: live, held }
+        let row = PackRow { id: PackId::of(&name.to_le_bytes()), len, kind: PackKind::Data, compaction: 0 };
+        PackUse { pack: row, live_chunks_count: chunks, live_bytes: live, dense_bytes: 0, held }
     }
 
     #[test]

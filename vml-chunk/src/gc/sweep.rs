@@ -1,5 +1,6 @@
 //! Carries a plan out: quarantine, copies, deletion, and an index without what is gone.
 
+use super::compact::Compaction;
 use super::marks::Marks;
 use super::plan::{PackUse, Plan};
 use crate::error::{Error, ErrorKind, Result};
@@ -134,8 +135,23 @@ impl<'s> Collector<'s> {
     /// # Errors
     /// What the backend says, `Locked` when another collection took over; what is not done is done by the next one.
     pub fn sweep(self, marks: &Marks, each: &mut dyn FnMut(&PackRow)) -> Result<Swept> {
+        self.sweep_as(marks, None, each)
+    }
+
+    /// As [`sweep`](Self::sweep); what it copies of content is [compacted](super::Compaction).
+    ///
+    /// # Errors
+    /// As [`sweep`](Self::sweep), `InvalidInput` for a level that zstd does not have.
+    ///
+    /// # Cost
+    /// Memory of some 200 MiB at level 19, for the windows of writer and reader and for what zstd searches in.
+    pub fn compact(self, marks: &Marks, compaction: Compaction<'_>, each: &mut dyn FnMut(&PackRow)) -> Result<Swept> {
+        self.sweep_as(marks, Some(compaction), each)
+    }
+
+    fn sweep_as(self, marks: &Marks, compaction: Option<Compaction<'_>>, each: &mut dyn FnMut(&PackRow)) -> Result<Swept> {
         let (store, bytes) = (self.store, self.seen.bytes.clone());
-        self.try_sweep(marks, each).map_err(|error| match Seen::read(store.backend().as_ref()) {
+        self.try_sweep(marks, compaction, each).map_err(|error| match Seen::read(store.backend().as_ref()) {
             // Whatever it stumbled over, packs that the other one deleted most likely.
             Ok(seen) if error.kind() == ErrorKind::NotFound && seen.bytes != bytes => {
                 Error::new(ErrorKind::Locked, "another collection began meanwhile and goes on with what this one had not finished")
@@ -145,10 +161,10 @@ impl<'s> Collector<'s> {
         })
     }
 
-    fn try_sweep(mut self, marks: &Marks, each: &mut dyn FnMut(&PackRow)) -> Result<Swept> {
+    fn try_sweep(mut self, marks: &Marks, compaction: Option<Compaction<'_>>, each: &mut dyn FnMut(&PackRow)) -> Result<Swept> {
         let mut swept = Swept::default();
         let going = std::mem::take(&mut self.going);
-        let deleted = if going.is_empty() { Vec::new() } else { self.copy_and_delete(&going, marks, &mut swept, each)? };
+        let deleted = if going.is_empty() { Vec::new() } else { self.copy_and_delete(&going, marks, compaction, &mut swept, each)? };
         let list = &self.seen.list;
         self.store.drop_from_index(&|kind, id| list.forbids(kind, id))?;
         self.store.drop_orphaned_parity()?;
@@ -165,14 +181,29 @@ impl<'s> Collector<'s> {
         &self,
         going: &[PackRow],
         marks: &Marks,
+        mut compaction: Option<Compaction<'_>>,
         swept: &mut Swept,
         each: &mut dyn FnMut(&PackRow),
     ) -> Result<Vec<(PackKind, PackId)>> {
-        let writer = self.store.writer()?;
-        let mut copy = Copy { store: self.store, writer: &writer, list: &self.seen.list, marks, decoder: FrameDecoder::default() };
+        let writer = match &compaction {
+            Some(compaction) => self.store.compacting_writer(compaction.level)?,
+            None => self.store.writer()?,
+        };
+        let mut copy = Copy {
+            store: self.store,
+            writer: &writer,
+            list: &self.seen.list,
+            marks,
+            decoder: FrameDecoder::default(),
+            is_compacting: false,
+        };
         let mut whole = Vec::new();
         for kind in PackKind::ALL {
             let mut chunks = writer.chunks(kind)?;
+            copy.is_compacting = kind == PackKind::Data && compaction.is_some();
+            if let Some(compaction) = compaction.as_mut().filter(|_| kind == PackKind::Data) {
+                (compaction.order)(&mut |id| copy.one(id, &mut chunks).map(|copied| swept.copied_chunks_count += u64::from(copied)))?;
+            }
             for pack in going.iter().filter(|pack| pack.kind == kind) {
                 match copy.pack(pack, &mut chunks) {
                     Ok(count) => {
@@ -210,9 +241,27 @@ struct Copy<'a> {
     list: &'a Quarantine,
     marks: &'a Marks,
     decoder: FrameDecoder,
+    is_compacting: bool,
 }
 
 impl Copy<'_> {
+    /// Copies a chunk, if it is needed and in a pack that goes; tells whether it was. One that cannot be read is left to the turn of its pack.
+    fn one(&mut self, id: &ChunkId, chunks: &mut ChunkWriter<'_>) -> Result<bool> {
+        let view = self.store.view();
+        let goes = view.locate(id).any(|place| place.kind == PackKind::Data && self.list.forbids(place.kind, &place.pack));
+        if !goes || !self.is_needed(id) {
+            return Ok(false);
+        }
+        let bytes = match self.get(id) {
+            Err(error) if error.kind() == ErrorKind::Corrupt => return Ok(false),
+            other => other?,
+        };
+        if !self.writer.claim_anew(id) {
+            return Ok(false);
+        }
+        chunks.put_claimed(*id, &bytes).map(|()| true)
+    }
+
     /// Copies what is needed of one pack and nowhere else; `Corrupt` when it cannot be read anywhere.
     fn pack(&mut self, pack: &PackRow, chunks: &mut ChunkWriter<'_>) -> Result<u64> {
         let footer = match read_footer(self.store.backend().as_ref(), pack.kind, &pack.id) {
@@ -233,7 +282,8 @@ impl Copy<'_> {
             }
             copied += needed.len() as u64;
             let place = (u64::from(frame.offset), frame.stored_len as usize);
-            if bytes * 8 >= u64::from(frame.plain_len) * WHOLE_EIGHTHS && self.whole_frame(pack, place, frame.plain_len, own)? {
+            let is_most = bytes * 8 >= u64::from(frame.plain_len) * WHOLE_EIGHTHS;
+            if is_most && !self.is_compacting && self.whole_frame(pack, place, frame.plain_len, own)? {
                 continue;
             }
             for chunk in needed {

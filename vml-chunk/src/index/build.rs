@@ -44,7 +44,8 @@ pub fn build_segment(packs: &[SegmentPack<'_>]) -> Result<Vec<u8>> {
         }
     }
     records.sort_unstable();
-    let rows: Vec<PackRow> = packs.iter().map(|pack| PackRow { id: pack.id, len: pack.len, kind: pack.footer.kind }).collect();
+    let row = |pack: &SegmentPack<'_>| PackRow { id: pack.id, len: pack.len, kind: pack.footer.kind, compaction: pack.footer.compaction };
+    let rows: Vec<PackRow> = packs.iter().map(row).collect();
     let mut bytes = Vec::new();
     write_segment(&rows, &mut frames.iter().copied(), records.len(), &mut |each| records.iter().try_for_each(each), &mut |part| {
         bytes.extend_from_slice(part);

@@ -3,8 +3,8 @@
 use super::source::{STRIDE, Source};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{
-    RECORD_LEN, SEGMENT_FRAME_LEN, SEGMENT_HEADER_LEN, SEGMENT_MAGIC, SEGMENT_PACK_LEN, SEGMENT_TRAILER_LEN, SEGMENT_VERSION, id_at,
-    u16_at, u24_at, u32_at, u64_at,
+    COMPACTION_MAX, RECORD_LEN, SEGMENT_FRAME_LEN, SEGMENT_HEADER_LEN, SEGMENT_MAGIC, SEGMENT_PACK_LEN, SEGMENT_TRAILER_LEN,
+    SEGMENT_VERSION, id_at, u16_at, u24_at, u32_at, u64_at,
 };
 use crate::id::{ChunkId, ID_LEN, PackId};
 use crate::pack::PackKind;
@@ -20,6 +20,8 @@ pub struct PackRow {
     pub len: u64,
     /// What it holds.
     pub kind: PackKind,
+    /// The zstd level at which it was compacted, 0 when it was not.
+    pub compaction: u8,
 }
 
 /// A row of a segment's frame table.
@@ -244,8 +246,8 @@ impl<T: Source> Segment<T> {
             return None;
         }
         self.data.with(SEGMENT_HEADER_LEN + number * SEGMENT_PACK_LEN, SEGMENT_PACK_LEN, |bytes| {
-            let kind = PackKind::from_number(bytes[40]).filter(|_| bytes[41..] == [0; 7])?;
-            Some(PackRow { id: PackId::from_bytes(id_at(bytes, 0)), len: u64_at(bytes, 32), kind })
+            let kind = PackKind::from_number(bytes[40]).filter(|_| bytes[41] <= COMPACTION_MAX && bytes[42..] == [0; 6])?;
+            Some(PackRow { id: PackId::from_bytes(id_at(bytes, 0)), len: u64_at(bytes, 32), kind, compaction: bytes[41] })
         })?
     }
 

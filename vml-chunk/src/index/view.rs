@@ -15,6 +15,8 @@ pub struct Location {
     pub pack: PackId,
     /// What the pack holds.
     pub kind: PackKind,
+    /// Whether the pack was compacted: its frame may need those before it.
+    pub compacted: bool,
     /// Where its frame begins in the pack, in bytes.
     pub frame_offset: u32,
     /// Bytes of the frame in the pack.
@@ -220,6 +222,7 @@ impl Loaded {
         Some(Location {
             pack: pack.id,
             kind: pack.kind,
+            compacted: pack.compaction > 0,
             frame_offset: frame.offset,
             stored_len: frame.stored_len,
             plain_len: frame.plain_len,

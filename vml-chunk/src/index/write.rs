@@ -48,7 +48,7 @@ pub fn write_segment(
     for pack in packs {
         buffer.extend_from_slice(pack.id.as_bytes());
         buffer.extend_from_slice(&pack.len.to_le_bytes());
-        buffer.extend_from_slice(&[pack.kind.number(), 0, 0, 0, 0, 0, 0, 0]);
+        buffer.extend_from_slice(&[pack.kind.number(), pack.compaction, 0, 0, 0, 0, 0, 0]);
         hashed(&mut buffer, PIECE)?;
     }
     for frame in frames {

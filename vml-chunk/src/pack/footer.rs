@@ -3,8 +3,8 @@
 use super::PackKind;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{
-    CHUNK_MAX_LEN, FOOTER_CHUNK_LEN, FOOTER_FRAME_LEN, FRAME_MAX_CHUNKS, FRAME_MAX_LEN, FRAME_MAX_STORED_LEN, PACK_END_MAGIC,
-    PACK_HEADER_LEN, PACK_MAX_LEN, PACK_TRAILER_LEN, PACK_VERSION, id_at, push_u24, u16_at, u24_at, u32_at, u64_at,
+    CHUNK_MAX_LEN, COMPACTION_MAX, FOOTER_CHUNK_LEN, FOOTER_FRAME_LEN, FRAME_MAX_CHUNKS, FRAME_MAX_LEN, FRAME_MAX_STORED_LEN,
+    PACK_END_MAGIC, PACK_HEADER_LEN, PACK_MAX_LEN, PACK_TRAILER_LEN, PACK_VERSION, id_at, push_u24, u16_at, u24_at, u32_at, u64_at,
 };
 use crate::id::{ChunkId, ID_LEN};
 
@@ -35,6 +35,8 @@ pub struct FooterChunk {
 pub struct Footer {
     /// What the pack holds.
     pub kind: PackKind,
+    /// The zstd level at which it was compacted; 0 when it was not: then each of its frames stands by itself.
+    pub compaction: u8,
     /// Frames in the order of the file.
     pub frames: Vec<FooterFrame>,
     /// Chunks in the order of the frames.
@@ -49,6 +51,7 @@ pub struct Trailer {
     frame_count: u32,
     chunk_count: u32,
     kind: PackKind,
+    compaction: u8,
 }
 
 impl Trailer {
@@ -69,10 +72,21 @@ impl Trailer {
             ));
         }
         let kind = PackKind::from_number(bytes[18]).ok_or_else(|| bad("names an unknown kind"))?;
-        let trailer = Self { footer_offset: u64_at(bytes, 0), frame_count: u32_at(bytes, 8), chunk_count: u32_at(bytes, 12), kind };
+        let trailer = Self {
+            footer_offset: u64_at(bytes, 0),
+            frame_count: u32_at(bytes, 8),
+            chunk_count: u32_at(bytes, 12),
+            kind,
+            compaction: bytes[19],
+        };
         let tables = u64::from(trailer.frame_count) * FOOTER_FRAME_LEN as u64 + u64::from(trailer.chunk_count) * FOOTER_CHUNK_LEN as u64;
         let expected = trailer.footer_offset.checked_add(tables).and_then(|sum| sum.checked_add(PACK_TRAILER_LEN as u64));
-        if version == 0 || bytes[19..24] != [0; 5] || expected != Some(pack_len) || pack_len > PACK_MAX_LEN {
+        if version == 0
+            || trailer.compaction > COMPACTION_MAX
+            || bytes[20..24] != [0; 4]
+            || expected != Some(pack_len)
+            || pack_len > PACK_MAX_LEN
+        {
             return Err(bad("does not fit the length of the file"));
         }
         Ok(trailer)
@@ -98,7 +112,7 @@ impl Footer {
         bytes.extend_from_slice(&count(self.frames.len()));
         bytes.extend_from_slice(&count(self.chunks.len()));
         bytes.extend_from_slice(&PACK_VERSION.to_le_bytes());
-        bytes.extend_from_slice(&[self.kind.number(), 0, 0, 0, 0, 0]);
+        bytes.extend_from_slice(&[self.kind.number(), self.compaction, 0, 0, 0, 0]);
         debug_assert_eq!(bytes.len(), tables_len + 24);
         let digest = blake3::hash(&bytes);
         bytes.extend_from_slice(digest.as_bytes());
@@ -157,7 +171,7 @@ impl Footer {
         if first_chunk != chunks.len() || offset != trailer.footer_offset || chunks.iter().any(|chunk| chunk.len as usize > CHUNK_MAX_LEN) {
             return Err(bad("does not add up"));
         }
-        Ok(Self { kind: trailer.kind, frames, chunks })
+        Ok(Self { kind: trailer.kind, compaction: trailer.compaction, frames, chunks })
     }
 }
 
@@ -171,7 +185,7 @@ mod tests {
             FooterFrame { offset: 16, stored_len: 180, plain_len: 201, chunk_count: 2 },
             FooterFrame { offset: 196, stored_len: 250, plain_len: 309, chunk_count: 3 },
         ];
-        (Footer { kind: PackKind::Meta, frames, chunks }, 16 + 180 + 250)
+        (Footer { kind: PackKind::Meta, compaction: 19, frames, chunks }, 16 + 180 + 250)
     }
 
     #[test]

@@ -44,12 +44,12 @@ impl PackKind {
         format!("{}/{id}", self.dir())
     }
 
-    /// The first bytes of every pack of this kind.
-    pub(crate) fn header(self) -> [u8; PACK_HEADER_LEN] {
+    /// The first bytes of every pack of this kind that was compacted at this level, or at none: 0.
+    pub(crate) fn header(self, compaction: u8) -> [u8; PACK_HEADER_LEN] {
         let mut header = [0; PACK_HEADER_LEN];
         header[..8].copy_from_slice(&PACK_MAGIC);
         header[8..10].copy_from_slice(&PACK_VERSION.to_le_bytes());
-        header[10] = self.number();
+        (header[10], header[11]) = (self.number(), compaction);
         header
     }
 

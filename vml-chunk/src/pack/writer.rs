@@ -35,19 +35,20 @@ impl PackWriter {
     /// # Errors
     /// Whatever the backend says.
     pub fn create(backend: &dyn Backend, kind: PackKind) -> Result<Self> {
-        Self::create_with(backend, kind, IdKey::PLAIN, None)
+        Self::create_with(backend, kind, 0, IdKey::PLAIN, None)
     }
 
-    /// Begins a pack of chunks that are named by `ids`, which gets parity of so many percent beside it.
+    /// Begins a pack of chunks that are named by `ids`, which gets parity of so many percent beside it. Only one that is compacted, at a level other than
+    /// 0, takes frames that are in groups.
     ///
     /// # Errors
     /// Whatever the backend says, `InvalidInput` for a percentage that cannot be.
-    pub fn create_with(backend: &dyn Backend, kind: PackKind, ids: IdKey, parity_percent: Option<u8>) -> Result<Self> {
-        let footer = Footer { kind, frames: Vec::new(), chunks: Vec::new() };
+    pub fn create_with(backend: &dyn Backend, kind: PackKind, compaction: u8, ids: IdKey, parity_percent: Option<u8>) -> Result<Self> {
+        let footer = Footer { kind, compaction, frames: Vec::new(), chunks: Vec::new() };
         let parity = parity_percent.map(|percent| ParityWriter::create(backend, percent)).transpose()?;
         let staged = backend.stage_in(kind.dir())?;
         let mut pack = Self { staged, hasher: blake3::Hasher::new(), len: 0, footer, parity, failed: false, ids };
-        pack.write(&kind.header())?;
+        pack.write(&kind.header(compaction))?;
         Ok(pack)
     }
 

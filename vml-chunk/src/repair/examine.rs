@@ -11,6 +11,9 @@ use rayon::prelude::*;
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
 
+/// Compacted packs that are read side by side.
+const GROUPS_AT_ONCE: usize = 2;
+
 /// What became of a pack.
 #[derive(Debug)]
 pub enum Verdict {
@@ -135,20 +138,26 @@ impl ChunkStore {
     /// # Errors
     /// When threads cannot be started; what is wrong with packs is no error.
     pub fn examine(&self, packs: &[(PackKind, PackId, u64)], each: &(dyn Fn(&PackReport) + Sync)) -> Result<Vec<PackReport>> {
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(self.options().threads.max(1))
-            .build()
-            .map_err(|error| Error::new(ErrorKind::Io, "cannot start threads to read packs").because(error))?;
+        let compacted: HashSet<PackId> = self.view().packs().iter().filter(|pack| pack.compaction > 0).map(|pack| pack.id).collect();
+        let (grouped, plain): (Vec<_>, Vec<_>) = packs.iter().partition(|(_, id, _)| compacted.contains(id));
         let found = Mutex::new(Vec::new());
-        pool.install(|| {
-            packs.par_iter().for_each(|(kind, id, len)| {
-                let report = examine(self.backend().as_ref(), self.ids(), *kind, id, *len);
-                each(&report);
-                if !matches!(report.verdict, Verdict::Sound) {
-                    found.lock().unwrap_or_else(PoisonError::into_inner).push(report);
-                }
+        let threads = self.options().threads.max(1);
+        // Each of them needs the memory of a group.
+        for (packs, threads) in [(plain, threads), (grouped, threads.min(GROUPS_AT_ONCE))] {
+            let pool = rayon::ThreadPoolBuilder::new()
+                .num_threads(threads)
+                .build()
+                .map_err(|error| Error::new(ErrorKind::Io, "cannot start threads to read packs").because(error))?;
+            pool.install(|| {
+                packs.par_iter().for_each(|(kind, id, len)| {
+                    let report = examine(self.backend().as_ref(), self.ids(), *kind, id, *len);
+                    each(&report);
+                    if !matches!(report.verdict, Verdict::Sound) {
+                        found.lock().unwrap_or_else(PoisonError::into_inner).push(report);
+                    }
+                });
             });
-        });
+        }
         let mut found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
         found.sort_unstable_by_key(|report| (report.kind, report.id));
         Ok(found)

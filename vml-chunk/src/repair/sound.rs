@@ -6,8 +6,8 @@
 use super::loose::decode_loosely;
 use crate::backend::Backend;
 use crate::error::{ErrorKind, Result};
-use crate::format::{FRAME_CHUNK_LEN, FRAME_HEADER_LEN, FRAME_MAGIC, FRAME_MAX_CHUNKS, PACK_MAX_LEN};
-use crate::frame::{FrameDecoder, FrameHeader};
+use crate::format::{FRAME_BACK_LEN, FRAME_CHUNK_LEN, FRAME_HEADER_LEN, FRAME_MAGIC, FRAME_MAX_CHUNKS, PACK_MAX_LEN};
+use crate::frame::{Codec, FrameDecoder, FrameHeader, back_len};
 use crate::id::{ChunkId, IdKey, PackId};
 use crate::pack::{Footer, FooterChunk, PackKind, read_footer};
 
@@ -28,6 +28,8 @@ pub enum Sound<'a> {
         plain: &'a [u8],
         /// Its chunks in order.
         chunks: &'a [(ChunkId, u32)],
+        /// Whether it is a frame without others, in another pack as well.
+        alone: bool,
     },
     /// A chunk of a frame that is damaged.
     Chunk(ChunkId, &'a [u8]),
@@ -87,16 +89,16 @@ impl Finder<'_> {
             stored.resize(frame.stored_len as usize, 0);
             self.read_lossy(u64::from(frame.offset), &mut stored)?;
             let fits = |header: &FrameHeader| header.chunk_lens.iter().eq(own.iter().map(|chunk| &chunk.len));
-            let is_frame = self.decoder.decode(&stored, &mut plain).is_ok_and(|header| fits(&header));
-            if !is_frame {
+            let decoded = self.decoder.decode_next(u64::from(frame.offset), &stored, &mut plain).ok().filter(|header| fits(header));
+            if decoded.is_none() && plain.is_empty() {
                 plain = decode_loosely(&stored, frame);
             }
-            self.chunks_of_frame(own, &stored, &plain, is_frame)?;
+            self.chunks_of_frame(own, &stored, &plain, decoded.as_ref())?;
         }
         Ok(())
     }
 
-    fn chunks_of_frame(&mut self, own: &[FooterChunk], stored: &[u8], plain: &[u8], is_frame: bool) -> Result<()> {
+    fn chunks_of_frame(&mut self, own: &[FooterChunk], stored: &[u8], plain: &[u8], header: Option<&FrameHeader>) -> Result<()> {
         let mut sound = Vec::with_capacity(own.len());
         let mut offset = 0;
         for chunk in own {
@@ -110,9 +112,10 @@ impl Finder<'_> {
             }
         }
         self.tally.sound_count += sound.len() as u64;
-        if is_frame && sound.len() == own.len() {
+        if let Some(header) = header.filter(|_| sound.len() == own.len()) {
             let chunks: Vec<(ChunkId, u32)> = own.iter().map(|chunk| (chunk.id, chunk.len)).collect();
-            return (self.each)(Sound::Frame { stored, plain, chunks: &chunks });
+            let alone = header.codec != Codec::Grouped;
+            return (self.each)(Sound::Frame { stored, plain, chunks: &chunks, alone });
         }
         sound.into_iter().try_for_each(|(id, range)| (self.each)(Sound::Chunk(id, &plain[range])))
     }
@@ -146,7 +149,7 @@ impl Finder<'_> {
 
     /// Takes the frame at `place`, if there is one that is whole; tells how long it is.
     fn try_frame(&mut self, place: u64, len: u64, effort: &mut u64) -> Result<Option<u64>> {
-        let head_len = FRAME_HEADER_LEN + FRAME_MAX_CHUNKS * FRAME_CHUNK_LEN;
+        let head_len = FRAME_HEADER_LEN + FRAME_MAX_CHUNKS * FRAME_CHUNK_LEN + FRAME_BACK_LEN;
         let mut fixed = [0; FRAME_HEADER_LEN];
         let left = len - place;
         if left < FRAME_HEADER_LEN as u64 {
@@ -154,7 +157,7 @@ impl Finder<'_> {
         }
         self.read_lossy(place, &mut fixed)?;
         let count = usize::from(u16::from_le_bytes([fixed[6], fixed[7]]));
-        let needed = FRAME_HEADER_LEN + count * FRAME_CHUNK_LEN;
+        let needed = FRAME_HEADER_LEN + count * FRAME_CHUNK_LEN + back_len(fixed[4]);
         if needed > head_len || needed as u64 > left || needed as u64 > *effort {
             return Ok(None);
         }
@@ -170,7 +173,7 @@ impl Finder<'_> {
         stored.resize(header.frame_len(), 0);
         self.read_lossy(place, &mut stored)?;
         let mut plain = Vec::new();
-        if self.decoder.decode(&stored, &mut plain).is_err() {
+        if self.decoder.decode_next(place, &stored, &mut plain).is_err() {
             return Ok(None);
         }
         let mut chunks = Vec::with_capacity(header.chunk_lens.len());
@@ -182,7 +185,8 @@ impl Finder<'_> {
             rest = tail;
         }
         self.tally.sound_count += chunks.len() as u64;
-        (self.each)(Sound::Frame { stored: &stored, plain: &plain, chunks: &chunks })?;
+        let alone = header.codec != Codec::Grouped;
+        (self.each)(Sound::Frame { stored: &stored, plain: &plain, chunks: &chunks, alone })?;
         Ok(Some(stored.len() as u64))
     }
 

@@ -129,10 +129,10 @@ impl Copy<'_> {
     fn take(&mut self, kind: PackKind, sound: &Sound<'_>, chunks: &mut ChunkWriter<'_>) -> Result<()> {
         match sound {
             Sound::Chunk(id, bytes) => self.put(*id, bytes, chunks),
-            Sound::Frame { stored, plain, chunks: own } => {
+            Sound::Frame { stored, plain, chunks: own, alone } => {
                 let wanted: Vec<bool> = own.iter().map(|(id, _)| !self.is_elsewhere(id)).collect();
                 let bytes: u64 = own.iter().zip(&wanted).filter(|(_, wanted)| **wanted).map(|((_, len), _)| u64::from(*len)).sum();
-                if wanted.contains(&true) && bytes * 8 >= plain.len() as u64 * WHOLE_EIGHTHS {
+                if *alone && wanted.contains(&true) && bytes * 8 >= plain.len() as u64 * WHOLE_EIGHTHS {
                     for (id, _) in *own {
                         _ = self.writer.claim_anew(id);
                     }

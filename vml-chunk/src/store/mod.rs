@@ -14,6 +14,7 @@
 
 mod cache;
 mod damage;
+mod groups;
 mod lease;
 mod open;
 mod pool;
@@ -43,6 +44,7 @@ use crate::index::IndexView;
 use crate::pack::PackKind;
 use crate::stats::StoreTotals;
 use cache::FrameCache;
+use groups::Groups;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
@@ -56,6 +58,7 @@ pub struct ChunkStore {
     /// Held from taking a view until the one made from it is set, or changes made side by side would be lost.
     changing: Mutex<()>,
     cache: FrameCache,
+    groups: Groups,
     scratch: read::ScratchPool,
     /// Packs that were read through their parity.
     mended: Mutex<BTreeSet<String>>,

@@ -2,6 +2,7 @@
 
 use super::cache::FrameCache;
 use super::damage::Damage;
+use super::groups::Groups;
 use super::quarantine::Seen;
 use super::{ChunkStore, read};
 use crate::backend::{Backend, Mapped, Paged, PutOutcome};
@@ -79,6 +80,7 @@ impl ChunkStore {
         let store = Self {
             seen: Mutex::new(seen.bytes),
             cache: FrameCache::new(options.cache_len),
+            groups: Groups::new(options.cache_len),
             backend,
             options,
             view: RwLock::new(Arc::new(view)),

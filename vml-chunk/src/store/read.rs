@@ -1,10 +1,11 @@
 //! Gets chunks: verified, from any copy, and once more after a fresh look when none is good.
 
 use super::ChunkStore;
+use super::groups::GroupSource;
 use crate::backend::Backend;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::FRAME_MAX_STORED_LEN;
-use crate::frame::FrameDecoder;
+use crate::frame::{Codec, FrameDecoder, FrameHeader};
 use crate::id::{ChunkId, PackId};
 use crate::index::{INDEX_DIR, Location};
 use crate::pack::PackKind;
@@ -81,11 +82,11 @@ impl ChunkStore {
         self.view().locate(id).find_map(|location| {
             let mending = Mending::new(self.backend.as_ref(), location.kind, &location.pack).ok()?;
             let key = (location.pack, location.frame_offset);
-            let frame = self.cache.get(key, location.plain_len as usize, || self.decode(&mending, &location)).ok()?;
+            let frame = self.cache.get(key, location.plain_len as usize, || self.decode(&mending, &location, true)).ok()?;
             let start = location.chunk_offset as usize;
             let range = start..start + location.chunk_len as usize;
             if frame.get(range.clone()).is_none_or(|bytes| self.options.ids.id(bytes) != *id) {
-                self.cache.forget(key);
+                self.forget(key);
                 return None;
             }
             if mending.mended() > 0 {
@@ -140,13 +141,14 @@ impl ChunkStore {
             let mut decoded = false;
             let frame = self.cache.get(key, location.plain_len as usize, || {
                 decoded = true;
-                self.decode(self.backend.as_ref(), location)
+                self.decode(self.backend.as_ref(), location, false)
             })?;
             if frame.get(range.clone()).is_some_and(|bytes| self.options.ids.id(bytes) == *id) {
                 return Ok(Chunk { frame, range });
             }
-            self.cache.forget(key);
-            if decoded {
+            self.forget(key);
+            // What was decoded of a group may be older as well.
+            if decoded && !location.compacted {
                 break;
             }
         }
@@ -161,13 +163,32 @@ impl ChunkStore {
         read_frame_from(self.backend.as_ref(), &kind.key(pack), offset, stored_len, bytes)
     }
 
-    fn decode(&self, backend: &dyn Backend, location: &Location) -> Result<Vec<u8>> {
+    /// Drops what was decoded and is not what it should be.
+    fn forget(&self, key: (PackId, u32)) {
+        self.cache.forget(key);
+        self.groups.forget(&key.0);
+    }
+
+    fn decode(&self, backend: &dyn Backend, location: &Location, mended: bool) -> Result<Vec<u8>> {
         let mut scratch = self.scratch.take();
-        let mut plain = Vec::new();
         let key = location.kind.key(&location.pack);
         read_frame_from(backend, &key, location.frame_offset, location.stored_len, &mut scratch.stored)?;
-        scratch.decoder.decode(&scratch.stored, &mut plain)?;
+        let plain = self.decode_stored(&GroupSource { backend, key: &key, pack: location.pack, mended }, location, &mut scratch)?;
         self.scratch.give(scratch);
+        Ok(plain)
+    }
+
+    fn decode_stored(&self, source: &GroupSource<'_>, location: &Location, scratch: &mut Scratch) -> Result<Vec<u8>> {
+        if location.compacted {
+            let header = FrameHeader::decode(&scratch.stored)?;
+            if header.codec == Codec::Grouped {
+                let payload = scratch.stored.get(header.head_len()..header.frame_len());
+                let payload = payload.ok_or_else(|| Error::corrupt("a frame is longer than the index says"))?;
+                return self.groups.frame(source, location.frame_offset, &header, payload);
+            }
+        }
+        let mut plain = Vec::new();
+        scratch.decoder.decode(&scratch.stored, &mut plain)?;
         Ok(plain)
     }
 }

@@ -9,7 +9,7 @@ use super::secure::{Part, Reliance};
 use crate::chunker::Chunker;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{CHUNK_MAX_LEN, META_FRAME_LEN};
-use crate::frame::{FrameBuilder, FrameDecoder, FrameEncoder, SealedFrame};
+use crate::frame::{FrameBuilder, FrameDecoder, FrameEncoder, GroupEncoder, SealedFrame};
 use crate::id::{ChunkId, PackId};
 use crate::index::{IndexView, SharedRowBits};
 use crate::pack::{Footer, PackKind, PackWriter};
@@ -60,6 +60,8 @@ pub struct StoreWriter<'s> {
     packs: [Mutex<Option<PackWriter>>; 2],
     published: Mutex<Vec<(PackId, u64, Footer)>>,
     pack_target: u64,
+    /// The level at which its packs of data are compacted, 0 when they are not.
+    compaction: u8,
     failed: AtomicBool,
     counters: Counters,
 }
@@ -97,9 +99,17 @@ impl ChunkStore {
             packs: [Mutex::default(), Mutex::default()],
             published: Mutex::default(),
             pack_target: (stored / 64).clamp(*PACK_TARGET.start(), *PACK_TARGET.end()),
+            compaction: 0,
             failed: AtomicBool::new(false),
             counters: Counters::default(),
         })
+    }
+
+    /// Begins a session whose packs of data are compacted at a zstd level: one thread writes them.
+    pub(crate) fn compacting_writer(&self, level: u8) -> Result<StoreWriter<'_>> {
+        let mut writer = self.writer()?;
+        writer.compaction = level;
+        Ok(writer)
     }
 }
 
@@ -118,6 +128,10 @@ impl StoreWriter<'_> {
             },
             frame: FrameBuilder::default(),
             encoder: FrameEncoder::keyed(self.store.options.level, self.store.options.ids.clone())?,
+            groups: match (kind, self.compaction) {
+                (PackKind::Data, level @ 1..) => Some(GroupEncoder::new(i32::from(level), self.store.options.ids.clone())?),
+                _ => None,
+            },
             decoder: FrameDecoder::default(),
             buffer: Vec::new(),
             helpers: None,
@@ -242,34 +256,38 @@ impl StoreWriter<'_> {
 
     /// Appends a frame as it is; its chunks that are wanted have been claimed.
     pub(crate) fn append_frame(&self, kind: PackKind, frame: &SealedFrame) -> Result<()> {
-        self.append(kind, frame)
+        self.append(kind, frame, true).map(|_| ())
     }
 
-    fn append(&self, kind: PackKind, frame: &SealedFrame) -> Result<()> {
+    /// Appends a frame to the pack at hand; tells whether that was the pack's last one, which it is only if it may be.
+    fn append(&self, kind: PackKind, frame: &SealedFrame, may_be_last: bool) -> Result<bool> {
         self.check()?;
-        let result = self.try_append(kind, frame);
+        let result = self.try_append(kind, frame, may_be_last);
         if result.is_err() {
             self.fail();
         }
         result
     }
 
-    fn try_append(&self, kind: PackKind, frame: &SealedFrame) -> Result<()> {
+    fn try_append(&self, kind: PackKind, frame: &SealedFrame, may_be_last: bool) -> Result<bool> {
         let full = {
             let mut slot = self.lock(&self.packs[usize::from(kind.number())]);
             let pack = match &mut *slot {
                 Some(pack) => pack,
                 None => {
                     let options = &self.store.options;
-                    slot.insert(PackWriter::create_with(self.store.backend.as_ref(), kind, options.ids.clone(), options.parity_percent)?)
+                    let compaction = if kind == PackKind::Data { self.compaction } else { 0 };
+                    let (ids, parity_percent) = (options.ids.clone(), options.parity_percent);
+                    slot.insert(PackWriter::create_with(self.store.backend.as_ref(), kind, compaction, ids, parity_percent)?)
                 }
             };
             pack.append(frame)?;
             self.counters.stored_bytes.fetch_add(frame.bytes.len() as u64, Ordering::Relaxed);
-            if pack.len() < self.pack_target { None } else { slot.take() }
+            if pack.len() < self.pack_target || !may_be_last { None } else { slot.take() }
         };
         // Syncing takes long; the others go on with a new pack meanwhile.
-        full.map_or(Ok(()), |pack| self.publish(pack, true))
+        let is_full = full.is_some();
+        full.map_or(Ok(()), |pack| self.publish(pack, true)).map(|()| is_full)
     }
 
     fn publish(&self, pack: PackWriter, leased: bool) -> Result<()> {
@@ -342,6 +360,8 @@ pub struct ChunkWriter<'w> {
     frame_len: usize,
     frame: FrameBuilder,
     encoder: FrameEncoder,
+    /// What makes frames instead, in a session that compacts.
+    groups: Option<GroupEncoder>,
     decoder: FrameDecoder,
     buffer: Vec<u8>,
     pub(super) helpers: Option<Helpers>,
@@ -415,7 +435,7 @@ impl ChunkWriter<'_> {
             counters.new_chunks.fetch_add(counts.1, Ordering::Relaxed);
             counters.new_bytes.fetch_add(new_bytes, Ordering::Relaxed);
             let frame = SealedFrame { bytes, plain_len: header.plain_len, chunks };
-            return self.writer.append(self.kind, &frame).map(|()| counts);
+            return self.writer.append_frame(self.kind, &frame).map(|()| counts);
         }
         let mut rest = &plain[..];
         for ((id, len), new) in chunks.iter().zip(claimed) {
@@ -502,8 +522,16 @@ impl ChunkWriter<'_> {
 
     /// Compresses a frame that another writer handed over.
     pub(super) fn encode(&mut self, frame: FrameBuilder) -> Result<()> {
-        let sealed = self.encoder.seal(frame).inspect_err(|_| self.writer.fail())?;
-        self.writer.append(self.kind, &sealed)
+        let Some(groups) = &mut self.groups else {
+            let sealed = self.encoder.seal(frame).inspect_err(|_| self.writer.fail())?;
+            return self.writer.append_frame(self.kind, &sealed);
+        };
+        let sealed = groups.seal(frame).inspect_err(|_| self.writer.fail())?;
+        // A pack has whole groups, so that none is short because its pack was full.
+        if self.writer.append(self.kind, &sealed, groups.begins_group(self.frame_len))? {
+            groups.end_group();
+        }
+        Ok(())
     }
 
     fn seal(&mut self) -> Result<()> {

@@ -71,7 +71,7 @@ fn footer() -> (Footer, u64) {
         FooterFrame { offset: 16, stored_len: 1800, plain_len: plain(&chunks[..15]), chunk_count: 15 },
         FooterFrame { offset: 1816, stored_len: 2500, plain_len: plain(&chunks[15..]), chunk_count: 25 },
     ];
-    (Footer { kind: PackKind::Data, frames, chunks }, 16 + 1800 + 2500)
+    (Footer { kind: PackKind::Data, compaction: 0, frames, chunks }, 16 + 1800 + 2500)
 }
 
 /// Sound bytes of each kind.

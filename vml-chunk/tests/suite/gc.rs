@@ -229,7 +229,7 @@ fn marks_cost_half_a_byte_a_chunk_at_most() {
         let chunk = |number: u32| FooterChunk { id: ChunkId::of(&[&[pack][..], &number.to_le_bytes()].concat()), len: 8 };
         let chunks: Vec<FooterChunk> = (0..CHUNKS / 3).map(chunk).collect();
         let frames = (0..CHUNKS / 3 / 100).map(|frame| FooterFrame { offset: 16 + frame, stored_len: 1, plain_len: 800, chunk_count: 100 });
-        let footer = Footer { kind: PackKind::Data, frames: frames.collect(), chunks };
+        let footer = Footer { kind: PackKind::Data, compaction: 0, frames: frames.collect(), chunks };
         let bytes = build_segment(&[SegmentPack { id, len: 100, footer: &footer }]).unwrap();
         backend.put(&format!("index/{}", blake3::hash(&bytes).to_hex()), &bytes).unwrap();
     }

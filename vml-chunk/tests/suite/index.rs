@@ -27,7 +27,7 @@ fn pretend_pack(rng: &mut Rng, count: usize) -> (PackId, Footer) {
         })
         .collect();
     rng.fill(&mut id);
-    (PackId::from_bytes(id), Footer { kind: PackKind::Data, frames, chunks })
+    (PackId::from_bytes(id), Footer { kind: PackKind::Data, compaction: 0, frames, chunks })
 }
 
 fn segment_of(packs: &[(PackId, Footer)]) -> Segment<Vec<u8>> {

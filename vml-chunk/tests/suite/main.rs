@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod cached;
+mod compact;
 mod conformance;
 mod cut_points;
 mod damage;

@@ -138,6 +138,8 @@ pub enum Command {
     Forget(ForgetArgs),
     /// Free what no entry needs any more
     Gc(GcArgs),
+    /// Recompress what was saved, smaller and in the order of a restore
+    Compact(CompactArgs),
     /// Try a repository's settings on data of one's own
     Tune(TuneArgs),
     /// Print a completion script for a shell

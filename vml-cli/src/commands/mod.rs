@@ -8,6 +8,7 @@ mod build;
 mod build_machine;
 mod catalogue;
 mod check;
+mod compact;
 mod demo;
 mod diff;
 mod disks;
@@ -114,8 +115,17 @@ impl Context {
 
     /// Without copies in the cache folder a repository's own files are seen, wherever they are.
     fn open(&self, copies: bool) -> Result<Repository> {
+        self.open_with(copies, self.options())
+    }
+
+    /// With options of the command's own.
+    fn repository_with(&self, options: RepositoryOptions) -> Result<Repository> {
+        self.open_with(true, options)
+    }
+
+    fn open_with(&self, copies: bool, options: RepositoryOptions) -> Result<Repository> {
         let place = self.place()?;
-        let open = place.open(copies).and_then(|backend| self.keys.open(backend, self.options()));
+        let open = place.open(copies).and_then(|backend| self.keys.open(backend, options));
         let repository = open.with_context(|| format!("cannot open the repository {place}"))?;
         if repository.rights() == Some(Rights::PutOnly) && !self.saves {
             bail!(Error::new(
@@ -179,6 +189,7 @@ pub fn run(args: Args) -> Result<Outcome> {
         Command::Repair(args) => repair::run(&context, &args),
         Command::Forget(args) => forget::run(&context, &args),
         Command::Gc(args) => gc::run(&context, &args),
+        Command::Compact(args) => compact::run(&context, &args),
         Command::Tune(args) => tune::run(&context, &args),
         Command::Completions(args) => {
             // Into memory first: the generator panics when its reader has gone.

@@ -158,7 +158,8 @@ fn wrong_bytes_are_told_from_damage() {
     server.post("entries-there", &many(4097)).refused(400, "invalid_input", "are the limit");
     let many = encode_message(&vec![ChunkId::of(b"x"); CHUNKS_MAX + 1]);
     server.post("has", &many).refused(400, "invalid_input", "are the limit");
-    let gone = FrameAt { kind: PackKind::Data, pack: vml_chunk::PackId::of(b"none"), offset: 16, stored_len: 100, plain_len: 100 };
+    let gone =
+        FrameAt { kind: PackKind::Data, pack: vml_chunk::PackId::of(b"none"), offset: 16, stored_len: 100, plain_len: 100, alone: true };
     server.post("fetch", &encode_message(&vec![gone])).refused(404, "not_found", "cannot find");
     let huge = vec![FrameAt { stored_len: u32::MAX, ..gone }; 3];
     server.post("fetch", &encode_message(&huge)).refused(400, "invalid_input", "are the limit");

@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod commands;
+mod compact;
 mod damage;
 mod demo;
 mod disk_chains;

@@ -112,6 +112,8 @@ pub struct FrameAt {
     pub stored_len: u32,
     /// Bytes of its chunks together.
     pub plain_len: u32,
+    /// Whether it can be read without others, and so can cross. In a pack that was compacted it may need those before it.
+    pub alone: bool,
 }
 
 /// A chunk that an entry needs.

@@ -273,6 +273,7 @@ impl Remote for OpenRemote<'_> {
                     offset: location.frame_offset,
                     stored_len: location.stored_len,
                     plain_len: location.plain_len,
+                    alone: !location.compacted,
                 };
                 let find = || store.view().locate(chunk).find(|location| location.chunk_len == len).map(at);
                 let frame = match find() {

@@ -1,4 +1,4 @@
-//! Decides how wanted chunks cross: frames of which most is wanted as they are, the rest in frames made anew.
+//! Decides how wanted chunks cross: frames of which most is wanted as they are, the rest, and what was compacted, in frames made anew.
 
 use super::{FrameAt, PARCEL_TARGET};
 use std::collections::{HashMap, VecDeque};
@@ -86,7 +86,7 @@ impl Planner {
     fn close(&mut self, frame: &FrameAt) {
         let Some(open) = self.open.remove(frame) else { return };
         let wasted = u64::from(frame.plain_len).saturating_sub(open.wanted_len);
-        if wasted <= u64::from(frame.plain_len) / WASTED_PART {
+        if frame.alone && wasted <= u64::from(frame.plain_len) / WASTED_PART {
             self.fetch_len += frame.stored_len as usize;
             self.fetch.push((*frame, open.chunks.into_iter().map(|(id, _)| id).collect()));
             if self.fetch_len >= PARCEL_TARGET {
@@ -126,7 +126,7 @@ mod tests {
     use vml_chunk::PackId;
 
     fn frame(number: u32, plain_len: u32) -> FrameAt {
-        FrameAt { kind: PackKind::Data, pack: PackId::of(b"pack"), offset: number, stored_len: 1000, plain_len }
+        FrameAt { kind: PackKind::Data, pack: PackId::of(b"pack"), offset: number, stored_len: 1000, plain_len, alone: true }
     }
 
     fn id(number: u32) -> ChunkId {
@@ -149,6 +149,9 @@ mod tests {
                 Job::Compose(PackKind::Data, vec![id(2)])
             ]
         );
+        let mut planner = Planner::default();
+        planner.want(FrameAt { alone: false, ..frame(1, 100) }, id(1), 100);
+        assert_eq!(planner.finish(), [Job::Compose(PackKind::Data, vec![id(1)])]);
     }
 
     #[test]

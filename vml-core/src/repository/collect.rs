@@ -10,7 +10,8 @@ use crate::monitor::{Monitor, Problem, Task};
 use crate::recipe::{Cursor, Item, Piece, Recipe};
 use crate::tree::{Block, Content, NodeKind};
 use std::collections::HashSet;
-use vml_chunk::gc::{Collector, Marks, Plan, PlanOptions, Swept, plan};
+use vml_chunk::gc::{Collector, Marks, PackUse, Plan, PlanOptions, Swept, plan};
+use vml_chunk::index::PackRow;
 use vml_chunk::{ChunkId, ChunkStore, ErrorKind, Result, Standing};
 
 /// How far a collection goes.
@@ -39,6 +40,9 @@ pub struct Collected {
     pub swept: Swept,
 }
 
+/// How packs that go are swept.
+type Sweep<'s> = dyn FnMut(Collector<'_>, &Marks, &mut dyn FnMut(&PackRow)) -> Result<Swept> + 's;
+
 impl Repository {
     /// Collects. It may run beside writers, readers and other collections, in this process or others, and be killed at any moment.
     ///
@@ -49,11 +53,23 @@ impl Repository {
     /// # Cost
     /// Reads the metadata of all entries, each listing once, and memory for half a byte a chunk.
     pub fn collect(&self, options: CollectOptions, monitor: &dyn Monitor) -> Result<Collected> {
+        let choose = &mut |uses| plan(uses, PlanOptions { repack_max: options.repack_max });
+        self.collection(options.dry_run, choose, &mut |collector, marks, each| collector.sweep(marks, each), monitor)
+    }
+
+    /// A collection: `choose` says which packs go, and `sweep` copies what is needed of them and deletes them.
+    pub(super) fn collection(
+        &self,
+        dry_run: bool,
+        choose: &mut dyn FnMut(Vec<PackUse>) -> Plan,
+        sweep: &mut Sweep<'_>,
+        monitor: &dyn Monitor,
+    ) -> Result<Collected> {
         self.refuse_put_only("a collection must know what every entry needs")?;
         let store = self.store(monitor)?;
         let mut collected = Collected::default();
         // What is kept is listed before the index is looked at: all of it is in what is found there.
-        let roots = self.roots(store, !options.dry_run)?;
+        let roots = self.roots(store, !dry_run)?;
         let mut collector = Collector::begin(store)?;
         let mut walk = Walk {
             store,
@@ -72,8 +88,8 @@ impl Repository {
         let unfinished = collector.unfinished();
         collected.unfinished_packs_count = unfinished.len() as u64;
         collected.unfinished_bytes = unfinished.iter().map(|pack| pack.len).sum();
-        collected.plan = plan(collector.measure(&walk.marks), PlanOptions { repack_max: options.repack_max });
-        if options.dry_run {
+        collected.plan = choose(collector.measure(&walk.marks));
+        if dry_run {
             return Ok(collected);
         }
         collector.quarantine(&collected.plan)?;
@@ -85,7 +101,7 @@ impl Repository {
         }
         // What was not seen, or seen as forgotten, by the hand of a process that was killed before that was durable must not come back.
         [ENTRIES_DIR, FORGOTTEN_DIR, SAVING_DIR].into_iter().try_for_each(|dir| self.backend.settle(dir))?;
-        collected.swept = collector.sweep(&walk.marks, &mut |pack| monitor.advance(Task::Collect, 0, pack.len))?;
+        collected.swept = sweep(collector, &walk.marks, &mut |pack| monitor.advance(Task::Collect, 0, pack.len))?;
         for (pack, error) in &collected.swept.damaged_packs {
             monitor.problem(Problem { subject: format!("pack {pack}"), message: format!("it stays: {}", super::describe(error)) });
         }

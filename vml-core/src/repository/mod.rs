@@ -18,6 +18,7 @@
 mod check;
 mod collect;
 mod commit;
+mod compact;
 mod config;
 mod encrypt;
 mod forget;
@@ -33,6 +34,7 @@ mod usage;
 pub use check::{CheckLog, CheckOptions, Checked, NoLog, Sample, Touched};
 pub use collect::{CollectOptions, Collected};
 pub use commit::{INTENT_RECORD, SAVING_DIR};
+pub use compact::{CompactOptions, Compacted};
 pub(crate) use config::INLINE_LIMIT;
 pub use config::{CONFIG_RECORD, Config, Features};
 pub use encrypt::{FEATURE_SEALED, keys_of};
@@ -44,7 +46,7 @@ pub use save::{Learn, SaveDisk, SaveMemory, SaveRequest, SaveTree, Saved, ShownD
 pub(crate) use save_disk::{FILE_RUNS_MAX, MEMORY_CHUNKER};
 pub use usage::{Amount, EntryUsage, Kinds, Usage};
 pub use vml_chunk::ChunkerParams;
-pub use vml_chunk::gc::PackUse;
+pub use vml_chunk::gc::{COMPACTION_LEVEL, CompactionPlan, PackUse};
 
 use crate::entry::{Entry, EntryId, NOTE_RECORD, Note};
 use crate::monitor::Monitor;

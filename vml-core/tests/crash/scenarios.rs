@@ -1,7 +1,7 @@
 //! The table of commands that write: to add one, add a line.
 
 use crate::ledger::{Fact, Ledger};
-use crate::world::{OPTIONS, ROOT, collect, config, digest, forget, note, open, save, set_ref, world};
+use crate::world::{OPTIONS, ROOT, collect, compact, config, digest, forget, note, open, save, set_ref, world};
 use std::collections::HashMap;
 use std::sync::Arc;
 use vml_chunk::seal::Rights;
@@ -24,7 +24,7 @@ pub struct Scenario {
     pub run: fn(&Files, &Ledger) -> Result<()>,
 }
 
-pub const ALL: [Scenario; 20] = [
+pub const ALL: [Scenario; 21] = [
     Scenario { name: "init", before: |_, _| Ok(()), run: init },
     Scenario { name: "first save", before: init, run: |files, ledger| save_small(files, ledger, 0, Some("first")) },
     Scenario { name: "save of a changed tree", before: one_entry, run: |files, ledger| save_small(files, ledger, 1, None) },
@@ -39,6 +39,7 @@ pub const ALL: [Scenario; 20] = [
     },
     Scenario { name: "collection", before: first_forgotten, run: |files, _| collect(&open(files)?) },
     Scenario { name: "collection after a killed one", before: half_collected, run: |files, _| collect(&open(files)?) },
+    Scenario { name: "compaction", before: first_forgotten, run: |files, _| compact(&open(files)?) },
     Scenario { name: "save beside garbage, and a collection", before: first_forgotten, run: save_and_collect },
     Scenario { name: "receive", before: one_entry, run: receive },
     Scenario { name: "pull", before: one_entry, run: |files, ledger| pull(files, ledger, false) },
@@ -243,6 +244,7 @@ fn the_commands_do_what_their_names_say() {
     };
     assert!(count("save that merges the index", "r/index/", true) > 0, "it merges");
     assert_eq!((count("collection", "r/data/", false), count("collection", "r/data/", true)), (1, 1), "it copies and deletes");
+    assert_eq!((count("compaction", "r/data/", false), count("compaction", "r/data/", true)), (1, 3), "it writes all anew");
     assert!(count("collection after a killed one", "r/gc/", false) >= 2, "it takes over");
     assert_eq!(count("save of what is there", "r/data/", false), 0, "nothing is stored again");
     assert_eq!(

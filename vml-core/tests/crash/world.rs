@@ -9,7 +9,7 @@ use vml_core::monitor::NoMonitor;
 use vml_core::recipe::{Recipe, read_stream};
 use vml_core::refs::RefKind;
 use vml_core::remote::{OpenRemote, TransferRequest, plan_transfer, transfer};
-use vml_core::repository::{CollectOptions, SaveRequest, SaveTree, TreePlace};
+use vml_core::repository::{CollectOptions, CompactOptions, SaveRequest, SaveTree, TreePlace};
 use vml_core::share::{ReceiveOptions, ShareRequest, receive, share};
 use vml_core::tree::{Block, Content, Exclude, ListingReader, NodeKind, Timestamp};
 use vml_core::{Backend, Config, EntryId, ErrorKind, MemoryBackend, Repository, RepositoryOptions, Result};
@@ -208,6 +208,11 @@ pub fn set_ref(
 
 pub fn collect(repository: &Repository) -> Result<()> {
     repository.collect(CollectOptions { dry_run: false, repack_max: None }, &NoMonitor).map(|_| ())
+}
+
+pub fn compact(repository: &Repository) -> Result<()> {
+    let options = CompactOptions { level: 1, ..CompactOptions::default() };
+    repository.compact(options, &mut |_| {}, &NoMonitor).map(|_| ())
 }
 
 pub fn config() -> Config {

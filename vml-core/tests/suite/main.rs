@@ -3,6 +3,7 @@
 
 mod beside;
 mod collect;
+mod compact;
 mod corpus;
 mod counting;
 mod damage;

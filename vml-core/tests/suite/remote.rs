@@ -28,7 +28,7 @@ fn bring(source: &dyn Remote, sink: &dyn Remote, request: &TransferRequest<'_>, 
     transfer(source, sink, &plan_transfer(source, sink, request)?, request, &NoMonitor)
 }
 
-fn send(from: &Repository, to: &Repository, entries: &[EntryId]) -> Result<Transferred> {
+pub fn send(from: &Repository, to: &Repository, entries: &[EntryId]) -> Result<Transferred> {
     bring(&end(from), &end(to), &TransferRequest { entries, ..ALL }, &NoMonitor)
 }
 

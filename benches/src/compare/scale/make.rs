@@ -72,7 +72,7 @@ impl Part {
             chunk_count: self.frame_chunks(frame),
         });
         let chunks = self.places(pack).map(|place| FooterChunk { id: self.ids.id(self.ids.stored_at(place)), len: CHUNK_LEN });
-        Footer { kind: PackKind::Data, frames: frames.collect(), chunks: chunks.collect() }
+        Footer { kind: PackKind::Data, compaction: 0, frames: frames.collect(), chunks: chunks.collect() }
     }
 
     fn write(&self, out: &mut dyn FnMut(&[u8]) -> vml_chunk::Result<()>) -> vml_chunk::Result<String> {
@@ -121,7 +121,7 @@ pub fn parts(chunks: u64) -> Vec<Part> {
             let frames = u32::try_from(target / u64::from(STORED_LEN)).expect("small").min(part.frame_count() - frame);
             let mut id = [0; 32];
             id.chunks_mut(8).zip(0..).for_each(|(bytes, salt)| bytes.copy_from_slice(&mix(mix(number as u64) ^ salt).to_le_bytes()));
-            let row = PackRow { id: PackId::from_bytes(id), len: 0, kind: PackKind::Data };
+            let row = PackRow { id: PackId::from_bytes(id), len: 0, kind: PackKind::Data, compaction: 0 };
             let mut pack = Pack { row, frames: (frame, frame + frames), goes: number % GOING == GOING - 1 };
             let places = part.places(&pack);
             pack.row.len = u64::from(offset(frames))
