@@ -4,7 +4,10 @@
 //! An input that is too short for its checksum stays as it is.
 
 use vml_chunk::codec::ENVELOPE_LEN;
-use vml_chunk::format::{FRAME_CHUNK_LEN, FRAME_HEADER_LEN, PACK_TRAILER_LEN, SEGMENT_HEADER_LEN, SEGMENT_TRAILER_LEN};
+use vml_chunk::format::{FRAME_BACK_LEN, FRAME_CHUNK_LEN, FRAME_HEADER_LEN, PACK_TRAILER_LEN, SEGMENT_HEADER_LEN, SEGMENT_TRAILER_LEN};
+
+/// The codec of a frame in a group, which has one field more.
+const GROUPED: u8 = 2;
 
 /// A pack's footer: the digest stands 24 bytes into the trailer, over everything before it.
 pub fn footer(bytes: &[u8]) -> Vec<u8> {
@@ -26,14 +29,15 @@ pub fn segment(bytes: &[u8]) -> Vec<u8> {
     sealed
 }
 
-/// A frame: eight bytes of the digest over the header's other fields and the chunk lengths.
+/// A frame: eight bytes of the digest over the header's other fields, the chunk lengths, and where its group begins if it is in one.
 pub fn frame(bytes: &[u8]) -> Vec<u8> {
     let mut sealed = bytes.to_vec();
     if bytes.len() < FRAME_HEADER_LEN {
         return sealed;
     }
     let count = usize::from(u16::from_le_bytes([bytes[6], bytes[7]]));
-    if let Some(lens) = bytes.get(FRAME_HEADER_LEN..FRAME_HEADER_LEN + count * FRAME_CHUNK_LEN) {
+    let back_len = if bytes[4] == GROUPED { FRAME_BACK_LEN } else { 0 };
+    if let Some(lens) = bytes.get(FRAME_HEADER_LEN..FRAME_HEADER_LEN + count * FRAME_CHUNK_LEN + back_len) {
         let mut hasher = blake3::Hasher::new();
         hasher.update(&bytes[..16]).update(lens);
         sealed[16..FRAME_HEADER_LEN].copy_from_slice(&hasher.finalize().as_bytes()[..8]);
