@@ -15,7 +15,7 @@ pub trait Source {
     /// Hands `len` bytes from `at` on to `read`; `None` beyond the end, and where they are damaged.
     fn with<R>(&self, at: usize, len: usize, read: impl FnOnce(&[u8]) -> R) -> Option<R>;
 
-    /// Who reads from one end to the other has come to `at`; told every [`STRIDE`] bytes.
+    /// Who reads from one end to the other has come to `at`; told every mebibyte.
     fn pass(&self, at: usize) {
         _ = at;
     }
