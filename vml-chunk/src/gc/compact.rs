@@ -17,7 +17,7 @@ use crate::pack::PackKind;
 pub const COMPACTION_LEVEL: u8 = 19;
 /// A compacted pack that is shorter is joined with others, when there is something to compact.
 const SMALL_LEN: u64 = 4 << 20;
-/// What is left of a hundred bytes that were compressed at level 3, as measured (`docs/storage.md`).
+/// About what is left of a hundred bytes that were compressed at level 3: a round figure. Level 19 left 78 of two of the measured states (`docs/storage.md`).
 const LEFT_PERCENT: u64 = 75;
 
 /// Takes one chunk over.
