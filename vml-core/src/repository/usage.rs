@@ -118,27 +118,23 @@ impl Repository {
         }
         entries.sort_by_key(|(id, entry)| (entry.time_ms, *id));
         let mut reach = Reach::new(store);
+        let count = |of: &mut Amount, chunk: &ChunkId, len| {
+            let amount = amount_of(&view, chunk, len);
+            *of += amount;
+            Ok(amount.chunks_count > 0)
+        };
         let mut usage = Usage::default();
         for (id, entry) in entries {
             let (mut brought, mut problem) = (Kinds::default(), None);
             for part in &entry.parts {
                 let mut contents = Amount::default();
-                let mut add = |kind, chunk: &ChunkId, len| {
-                    let amount = amount_of(&view, chunk, len);
-                    *(if kind == PackKind::Data { &mut contents } else { &mut brought.metadata }) += amount;
-                    Ok(amount.chunks_count > 0)
-                };
-                let mut walked = reach.part(part, false, &mut add);
+                let mut walked = reach.part(part, false, &mut |kind, chunk, len| {
+                    count(if kind == PackKind::Data { &mut contents } else { &mut brought.metadata }, chunk, len)
+                });
                 match part {
                     Part::Tree(tree) => {
                         brought.files += contents;
-                        walked = walked.and_then(|()| {
-                            reach.witness(tree, &mut |_, chunk, len| {
-                                let amount = amount_of(&view, chunk, len);
-                                brought.metadata += amount;
-                                Ok(amount.chunks_count > 0)
-                            })
-                        });
+                        walked = walked.and_then(|()| reach.witness(tree, &mut |_, chunk, len| count(&mut brought.metadata, chunk, len)));
                     }
                     Part::Disk(_) => brought.disks += contents,
                     Part::Memory(_) => brought.memory += contents,
