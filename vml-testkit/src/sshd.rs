@@ -47,14 +47,18 @@ impl Sshd {
         keygen(&path("user"));
         fs::copy(path("user.pub"), path("authorized")).unwrap();
         fs::set_permissions(path("authorized"), fs::Permissions::from_mode(0o600)).unwrap();
+        // Whoever logs in has a home of the test's, not this host's, and a shell that says something first, as many do.
+        fs::create_dir(path("home")).unwrap();
+        fs::write(path("home").join(".bashrc"), "echo 'a word at every login' >&2\n").unwrap();
         // Another program may take a port before the server does.
         for _ in 0..5 {
             let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
             let config = format!(
                 "Port {port}\nListenAddress 127.0.0.1\nHostKey {}\nAuthorizedKeysFile {}\nStrictModes no\nUsePAM no\nPidFile none\n\
-                 PermitRootLogin yes\nPasswordAuthentication no\nMaxStartups 100\nPrintMotd no\n",
+                 PermitRootLogin yes\nPasswordAuthentication no\nMaxStartups 100\nPrintMotd no\nSetEnv HOME={}\n",
                 path("host").display(),
-                path("authorized").display()
+                path("authorized").display(),
+                path("home").display()
             );
             fs::write(path("config"), config).unwrap();
             let log = fs::File::create(path("log")).unwrap();

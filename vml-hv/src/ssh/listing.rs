@@ -234,6 +234,7 @@ pub(super) fn look_again_command(root: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::script::said;
     use super::*;
     use proptest::prelude::*;
 
@@ -288,7 +289,7 @@ mod tests {
                     Entry::Member(listed) => paths.push(String::from_utf8(listed.path).unwrap()),
                     Entry::Missing(path) => paths.push(format!("no {}", display_path(&path))),
                     Entry::End(status) => {
-                        assert_eq!((status, out.stderr), (0, Vec::new()));
+                        assert_eq!((status, said(&String::from_utf8(out.stderr).unwrap())), (0, String::new()));
                         paths.sort();
                         return paths;
                     }

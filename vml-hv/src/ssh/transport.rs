@@ -1,5 +1,6 @@
 //! What carries commands to a guest: a process there, with its three streams, its end, and limits for every wait.
 
+use super::script::said;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -180,7 +181,7 @@ impl Process {
         &mut self.stdout
     }
 
-    /// Waits for its end; what it still says is passed over.
+    /// Waits for its end; what it still says is passed over, and so is what a shell's start said before a script began.
     ///
     /// # Errors
     /// `Interrupted` when it does not end.
@@ -195,7 +196,8 @@ impl Process {
                 Err(error) => return Err(Error::new(ErrorKind::Interrupted, "a command in the guest does not end").because(error)),
             }
         }
-        let ended = self.running.wait(self.limits.idle)?;
+        let mut ended = self.running.wait(self.limits.idle)?;
+        ended.stderr = said(&ended.stderr);
         self.ended = true;
         Ok(ended)
     }
