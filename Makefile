@@ -11,7 +11,7 @@ build:
 	cargo build --release -p vml-cli $(FEATURES)
 
 demo: build
-	target/release/vml demo
+	@cargo run --release --quiet -p vml-cli $(FEATURES) -- demo
 
 test:
 	@scripts/setup.sh test
