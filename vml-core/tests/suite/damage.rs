@@ -12,6 +12,7 @@ use tempfile::TempDir;
 use vml_core::entry::Note;
 use vml_core::monitor::{CollectMonitor, NoMonitor};
 use vml_core::refs::RefKind;
+use vml_core::repository::CompactOptions;
 use vml_core::{Backend, EntryId, Error, ErrorKind, Repository, RepositoryOptions};
 use vml_testkit::noise::{Rng, incompressible, text};
 use vml_testkit::trees::{Seen, look_at};
@@ -40,6 +41,11 @@ fn tree(dir: &TempDir, name: &str, seed: u64) -> PathBuf {
 }
 
 fn sample() -> Sample {
+    sample_as(false)
+}
+
+/// The first entry's content compacted, or as it was saved.
+fn sample_as(compacted: bool) -> Sample {
     let dir = temp();
     let trees = [tree(&dir, "first", 10), tree(&dir, "second", 20)];
     let_files_age();
@@ -47,6 +53,10 @@ fn sample() -> Sample {
     let repository = init(&files);
     let before = |dir: &str| keys(files.as_ref(), dir);
     let first = save(&repository, "first", &trees[0]);
+    if compacted {
+        let done = repository.compact(CompactOptions { level: 3, ..CompactOptions::default() }, &mut |_| {}, &NoMonitor).unwrap();
+        assert_eq!(done.collected.swept.deleted_packs_count, 1);
+    }
     let mut named: Vec<(&'static str, String)> = Vec::new();
     for (what, dir) in [("data pack", "data"), ("meta pack", "meta"), ("segment", "index"), ("entry", "entries"), ("area", "refs/areas")] {
         named.push((what, before(dir)[0].clone()));
@@ -182,9 +192,7 @@ fn check(files: &Arc<dyn Backend>, kind: &str, damage: Damage, what: &str) {
     }
 }
 
-#[test]
-fn damage_to_any_file_is_told_and_spoils_nothing_else() {
-    let sample = sample();
+fn damage_everything(sample: &Sample) {
     let mut rng = Rng::new(3);
     assert_eq!(sample.keys.len(), 8);
     for (kind, key) in &sample.keys {
@@ -192,9 +200,19 @@ fn damage_to_any_file_is_told_and_spoils_nothing_else() {
         for damage in damages(&mut rng, len) {
             let files = copy_of(sample.files.as_ref());
             apply(files.as_ref(), key, damage);
-            try_everything(&sample, &files, kind, damage);
+            try_everything(sample, &files, kind, damage);
         }
     }
+}
+
+#[test]
+fn damage_to_any_file_is_told_and_spoils_nothing_else() {
+    damage_everything(&sample());
+}
+
+#[test]
+fn damage_to_what_was_compacted_is_told_and_spoils_nothing_else() {
+    damage_everything(&sample_as(true));
 }
 
 #[test]

@@ -2,9 +2,10 @@
 
 use crate::support::{able, assert_equal, assert_whole, build_new, init, let_files_age, memory, open, save, subdir, temp};
 use proptest::prelude::*;
-use vml_core::EntryId;
-use vml_core::Repository;
+use vml_core::monitor::NoMonitor;
+use vml_core::repository::CompactOptions;
 use vml_core::tree::Node;
+use vml_core::{EntryId, Repository};
 use vml_testkit::noise::Rng;
 use vml_testkit::trees::{change_tree, look_at, make_tree, rsync_differences};
 
@@ -37,14 +38,14 @@ proptest! {
     }
 
     #[test]
-    fn every_day_of_work_is_built_as_it_was(seed: u64, count in 1_usize..60, days in 1_usize..4) {
+    fn every_day_of_work_is_built_as_it_was(seed: u64, count in 1_usize..60, days in 1_usize..4, compacted_days in 0_u8..16) {
         let mut rng = Rng::new(seed);
         let dir = temp();
         let tree = subdir(&dir, "tree");
         make_tree(&tree, &mut rng, count, able());
         let backend = memory();
         let mut states = Vec::new();
-        for _ in 0..=days {
+        for day in 0..=days {
             let_files_age();
             let repository = open_or_init(&backend);
             let saved = save(&repository, "work", &tree);
@@ -55,6 +56,10 @@ proptest! {
             let built = build_new(&repository, &saved.id);
             assert_equal(&tree, built.path());
             states.push((saved.id, look_at(&tree)));
+            if compacted_days & (1 << day) != 0 {
+                let options = CompactOptions { level: 3 + u8::try_from(day).unwrap(), ..CompactOptions::default() };
+                repository.compact(options, &mut |_| {}, &NoMonitor).unwrap();
+            }
             change_tree(&tree, &mut rng, 1 + count / 5, able());
         }
         let repository = open(&backend);
