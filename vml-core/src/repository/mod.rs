@@ -311,10 +311,10 @@ fn tell(report: &OpenReport, monitor: &dyn Monitor) {
         packs => monitor.notice(&format!("{packs} packs were not in the index: it was rebuilt from their footers")),
     }
     for pack in &report.missing_packs {
-        monitor.problem(Problem { subject: pack.kind.key(&pack.id), message: MISSING_PACK.to_owned() });
+        monitor.problem(Problem { subject: format!("pack {}", pack.kind.key(&pack.id)), message: MISSING_PACK.to_owned() });
     }
     for (key, error) in &report.unreadable_packs {
-        monitor.problem(Problem { subject: key.clone(), message: describe(error) });
+        monitor.problem(Problem { subject: format!("pack {key}"), message: describe(error) });
     }
 }
 

@@ -131,7 +131,7 @@ pub fn build(repository: &Repository, id: &EntryId, target: &Path, options: &Res
 
 /// Whether a problem is one of a member; those of opening the store name packs.
 fn is_restores(problem: &Problem) -> bool {
-    !["data/", "meta/"].iter().any(|dir| problem.subject.starts_with(dir))
+    !["pack data/", "pack meta/"].iter().any(|dir| problem.subject.starts_with(dir))
 }
 
 /// As [`build`], into a new directory, expecting no problem.
