@@ -41,9 +41,9 @@ pub struct CompactionPlan {
     pub expected_bytes: u64,
 }
 
-/// Decides which packs of data are compacted at `level`: those that were not, or at a lower one, of at most `max` bytes together.
+/// Decides which packs of data are compacted at `level`: those that were not, or at a lower one, of at most `max` bytes together, the first of `uses` before others.
 pub fn plan_compaction(mut uses: Vec<PackUse>, level: u8, max: Option<u64>) -> CompactionPlan {
-    uses.sort_by_key(|pack_use| (pack_use.pack.compaction, pack_use.pack.id));
+    uses.sort_by_key(|pack_use| pack_use.pack.compaction);
     let mut made = CompactionPlan::default();
     let mut room = max.unwrap_or(u64::MAX);
     for pack_use in uses {

@@ -15,7 +15,7 @@ pub fn run(context: &Context, args: &CompactArgs) -> Result<Outcome> {
     repository_options.cache_len = CACHE_LEN;
     let repository = context.repository_with(repository_options)?;
     let progress = context.progress();
-    let options = CompactOptions { dry_run: args.dry_run, level: args.level, max: args.max };
+    let options = CompactOptions { dry_run: args.dry_run, level: args.level, max: args.max, ..CompactOptions::default() };
     let mut told = Ok(());
     let compacted = repository.compact(options, &mut |plan| told = tell(context, plan), &progress);
     progress.finish();
@@ -23,27 +23,15 @@ pub fn run(context: &Context, args: &CompactArgs) -> Result<Outcome> {
     let compacted = compacted?;
     let (plan, swept) = (&compacted.collected.plan, &compacted.collected.swept);
     if context.json() {
-        crate::output::value(&json!({
+        let own = json!({
             "dry_run": args.dry_run,
             "level": args.level,
-            "entries": compacted.collected.entries_count,
-            "missing_chunks": compacted.collected.missing_chunks_count,
             "packs": plan.packs().count(),
             "packs_bytes": plan.freed_bytes(),
             "expected_bytes": compacted.expected_bytes,
             "expected_gain_bytes": compacted.expected_gain_bytes(),
-            "kept_packs": plan.kept_packs_count,
-            "kept_bytes": plan.kept_bytes,
-            "held_packs": plan.held_packs_count,
-            "unfinished_packs": compacted.collected.unfinished_packs_count,
-            "unfinished_bytes": compacted.collected.unfinished_bytes,
-            "deleted_packs": swept.deleted_packs_count,
-            "deleted_bytes": swept.deleted_bytes,
-            "copied_chunks": swept.copied_chunks_count,
-            "written_bytes": swept.written_bytes,
-            "problems": json::problems(&progress.problems()),
-            "notices": progress.notices(),
-        }))?;
+        });
+        crate::output::value(&json::collection(own, &compacted.collected, &progress))?;
     }
     if compacted.collected.unfinished_packs_count > 0 {
         let packs = human::counted(compacted.collected.unfinished_packs_count, "pack");

@@ -16,27 +16,15 @@ pub fn run(context: &Context, args: &GcArgs) -> Result<Outcome> {
     let collected = collected?;
     let (plan, swept) = (&collected.plan, &collected.swept);
     if context.json() {
-        crate::output::value(&json!({
+        let own = json!({
             "dry_run": args.dry_run,
-            "entries": collected.entries_count,
-            "missing_chunks": collected.missing_chunks_count,
             "dead_packs": plan.delete.len(),
             "repacked_packs": plan.repack.len(),
             "planned_bytes": plan.freed_bytes(),
             "planned_copy_bytes": plan.copied_bytes(),
-            "unfinished_packs": collected.unfinished_packs_count,
-            "unfinished_bytes": collected.unfinished_bytes,
-            "kept_packs": plan.kept_packs_count,
-            "kept_bytes": plan.kept_bytes,
             "kept_dead_bytes": plan.kept_dead_bytes,
-            "held_packs": plan.held_packs_count,
-            "deleted_packs": swept.deleted_packs_count,
-            "deleted_bytes": swept.deleted_bytes,
-            "copied_chunks": swept.copied_chunks_count,
-            "written_bytes": swept.written_bytes,
-            "problems": json::problems(&progress.problems()),
-            "notices": progress.notices(),
-        }))?;
+        });
+        crate::output::value(&json::collection(own, &collected, &progress))?;
     }
     let row = |name: &str, packs: u64, bytes: u64, rest: &str| {
         context.say(format_args!("{name:<13}{}, {}{rest}", human::counted(packs, "pack"), human::size(bytes)))

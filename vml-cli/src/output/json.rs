@@ -1,10 +1,12 @@
 //! The JSON forms of things that several commands print; they are documented in `docs/cli.md` and only ever grow.
 
 use super::human;
+use crate::progress::Progress;
 use serde_json::{Value, json};
 use vml_core::Problem;
 use vml_core::entry::{DiskPart, Entry, EntryId, EntryKind, Fact, Note, Part};
 use vml_core::machine::GuestAddress;
+use vml_core::repository::Collected;
 use vml_core::tree::{ChangeKind, LeftOut, LeftOutReason, Node, NodeKind};
 
 /// A path as text; when it is no UTF-8, also its bytes.
@@ -139,6 +141,30 @@ pub fn left_out(row: &LeftOut) -> Value {
 /// Problems of a run.
 pub fn problems(problems: &[Problem]) -> Value {
     problems.iter().map(|problem| json!({ "subject": problem.subject, "message": problem.message })).collect()
+}
+
+/// What every command that collects tells, beside what is its `own`.
+pub fn collection(mut own: Value, collected: &Collected, progress: &Progress) -> Value {
+    let (plan, swept) = (&collected.plan, &collected.swept);
+    let shared = json!({
+        "entries": collected.entries_count,
+        "missing_chunks": collected.missing_chunks_count,
+        "kept_packs": plan.kept_packs_count,
+        "kept_bytes": plan.kept_bytes,
+        "held_packs": plan.held_packs_count,
+        "unfinished_packs": collected.unfinished_packs_count,
+        "unfinished_bytes": collected.unfinished_bytes,
+        "deleted_packs": swept.deleted_packs_count,
+        "deleted_bytes": swept.deleted_bytes,
+        "copied_chunks": swept.copied_chunks_count,
+        "written_bytes": swept.written_bytes,
+        "problems": problems(&progress.problems()),
+        "notices": progress.notices(),
+    });
+    if let (Value::Object(own), Value::Object(shared)) = (&mut own, shared) {
+        own.extend(shared);
+    }
+    own
 }
 
 /// The name of a node's kind.

@@ -14,7 +14,7 @@ use vml_core::{Backend, EntryId, ErrorKind};
 use vml_testkit::faulty::{Effect, FaultyBackend, Repeat};
 use vml_testkit::noise::{incompressible, text};
 
-const LOW: CompactOptions = CompactOptions { dry_run: false, level: 3, max: None };
+const LOW: CompactOptions = CompactOptions { dry_run: false, level: 3, max: None, portion: 1 << 30 };
 
 fn compact(files: &Arc<dyn Backend>) -> Compacted {
     open(files).compact(LOW, &mut |_| {}, &NoMonitor).unwrap()
@@ -265,6 +265,32 @@ fn a_repair_of_a_compacted_pack_loses_what_is_damaged_and_a_save_heals_it() {
         compact(&files);
         assert_all(&files, &sample);
     }
+}
+
+#[test]
+fn a_portion_is_deleted_before_the_next_is_written() {
+    let sample = sample();
+    let packs: Vec<u64> = sample.files.list("data").unwrap().iter().map(|listed| listed.len).collect();
+    let in_portions = |portion| {
+        let files = copy_of(sample.files.as_ref());
+        let watched = FaultyBackend::new(Arc::clone(&files));
+        let repository = opened(Arc::new(watched.clone())).unwrap();
+        let done = repository.compact(CompactOptions { portion, ..LOW }, &mut |_| {}, &NoMonitor).unwrap();
+        assert_all(&files, &sample);
+        assert_eq!(done.collected.plan.packs().count(), packs.len());
+        assert_eq!(compact(&files).collected.plan.packs().count(), 0, "all of it is done");
+        let of_data = |operation: &vml_testkit::faulty::Operation| match operation.name {
+            "publish" | "delete" if operation.key.starts_with("data/") => Some(operation.name),
+            _ => None,
+        };
+        let mut steps: Vec<&str> = watched.operations().iter().filter_map(of_data).collect();
+        steps.dedup();
+        (steps, done.collected.swept.deleted_bytes)
+    };
+    assert_eq!(in_portions(u64::MAX), (vec!["publish", "delete"], packs.iter().sum()));
+    let (steps, deleted_bytes) = in_portions(*packs.iter().max().unwrap());
+    assert!(steps.len() >= 4 && steps.len() % 2 == 0, "{steps:?}");
+    assert!(deleted_bytes >= packs.iter().sum(), "a small pack of a portion may be joined with the next ones");
 }
 
 #[test]
