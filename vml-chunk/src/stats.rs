@@ -26,6 +26,10 @@ pub struct StoreTotals {
     pub data_packs_count: u64,
     /// Their bytes.
     pub data_bytes: u64,
+    /// Data packs that were compacted.
+    pub compacted_packs_count: u64,
+    /// Their bytes.
+    pub compacted_bytes: u64,
     /// Metadata packs.
     pub meta_packs_count: u64,
     /// Their bytes.

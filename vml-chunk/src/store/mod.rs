@@ -103,6 +103,10 @@ impl ChunkStore {
             };
             *count += 1;
             *bytes += pack.len;
+            if pack.compaction > 0 {
+                totals.compacted_packs_count += 1;
+                totals.compacted_bytes += pack.len;
+            }
         }
         totals
     }

@@ -31,5 +31,8 @@ fn a_dry_run_says_what_is_expected_and_a_run_leaves_less_and_all_of_it() {
     host.assert_builds("work@latest", &host.path("guest"));
     host.assert_whole();
     assert!(host.ok(["compact", "--level", "5"]).contains("replaced 0 packs"));
+    let stats = host.json(["stats"]);
+    assert_eq!((&stats["compacted_packs"], &stats["compacted_bytes"]), (&1.into(), &bytes(&host).into()));
+    assert!(host.ok(["stats"]).contains("of it in 1 pack"));
     assert_eq!(host.run(["compact", "--level", "20"]).code, 2);
 }

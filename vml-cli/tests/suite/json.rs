@@ -83,7 +83,7 @@ fn every_command_prints_the_documented_keys() {
     assert_keys(&host.json(["restore", "one:etc", "etc"]), BUILD);
     assert_keys(
         &host.json(["stats"]),
-        "repository entries unreadable_entries areas bases tags bytes stored_bytes chunks data_packs data_bytes meta_packs meta_bytes \
+        "repository entries unreadable_entries areas bases tags bytes stored_bytes chunks data_packs data_bytes compacted_packs compacted_bytes meta_packs meta_bytes \
          index_segments index_bytes",
     );
     host.ok(["--repo", "far", "init"]);

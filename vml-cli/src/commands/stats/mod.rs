@@ -47,6 +47,8 @@ pub fn run(context: &Context, args: &StatsArgs) -> Result<Outcome> {
             "chunks": totals.chunks_count,
             "data_packs": totals.data_packs_count,
             "data_bytes": totals.data_bytes,
+            "compacted_packs": totals.compacted_packs_count,
+            "compacted_bytes": totals.compacted_bytes,
             "meta_packs": totals.meta_packs_count,
             "meta_bytes": totals.meta_bytes,
             "index_segments": totals.segments_count,
@@ -72,6 +74,10 @@ pub fn run(context: &Context, args: &StatsArgs) -> Result<Outcome> {
     let ratio = if stored == 0 { 0.0 } else { bytes as f64 / stored as f64 };
     context.say(format_args!("everything  {}, stored in {}: {ratio:.1} to 1", human::size(bytes), human::size(stored)))?;
     context.say(format_args!("data        {} in {}", human::size(totals.data_bytes), human::counted(totals.data_packs_count, "pack")))?;
+    if totals.compacted_packs_count > 0 {
+        let packs = human::counted(totals.compacted_packs_count, "pack");
+        context.say(format_args!("compacted   {} of it in {packs}", human::size(totals.compacted_bytes)))?;
+    }
     context.say(format_args!("metadata    {} in {}", human::size(totals.meta_bytes), human::counted(totals.meta_packs_count, "pack")))?;
     context.say(format_args!(
         "index       {} in {}, {}",
