@@ -76,8 +76,11 @@ impl Repository {
         expecting(&CompactionPlan { plan: plan.clone(), expected_bytes: whole.expected_bytes });
         let mut todo: HashSet<PackId> = plan.packs().map(|pack| pack.id).collect();
         let mut room = options.max.unwrap_or(u64::MAX);
+        if options.dry_run {
+            return Ok(whole);
+        }
         // Also when there is nothing to do: an earlier run may have left something to end.
-        while !options.dry_run {
+        loop {
             let portion = CompactOptions { max: Some(room.min(options.portion)), ..options };
             let done = self.compact_portion(portion, &whole.collected.swept.damaged_packs, monitor)?.collected;
             room = room.saturating_sub(done.plan.freed_bytes());
@@ -89,10 +92,9 @@ impl Repository {
             swept.written_bytes += done.swept.written_bytes;
             swept.damaged_packs.extend(done.swept.damaged_packs);
             if todo.is_empty() || done.swept.deleted_packs_count == 0 {
-                break;
+                return Ok(whole);
             }
         }
-        Ok(whole)
     }
 
     /// One collection that takes at most `max` bytes in hand, and none of the `damaged` packs.
