@@ -149,6 +149,12 @@ fn write(options: &Options, blocks: &[(&str, String)], numbers: Map<String, Valu
     for (_, block) in blocks {
         println!("{block}");
     }
+    let numbers = Value::Object(numbers);
+    // First what cannot be made again without measuring.
+    if let Some(path) = &options.json {
+        let text = serde_json::to_string_pretty(&numbers)?;
+        fs::write(path, text + "\n").with_context(|| format!("cannot write {}", path.display()))?;
+    }
     if let Some(path) = &options.markdown {
         let mut text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
         for (name, block) in blocks {
@@ -156,13 +162,8 @@ fn write(options: &Options, blocks: &[(&str, String)], numbers: Map<String, Valu
         }
         fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
     }
-    let numbers = Value::Object(numbers);
     if let Some(dir) = &options.plots {
         plot::write(&numbers, dir)?;
-    }
-    if let Some(path) = &options.json {
-        let text = serde_json::to_string_pretty(&numbers)?;
-        fs::write(path, text + "\n").with_context(|| format!("cannot write {}", path.display()))?;
     }
     Ok(())
 }

@@ -49,7 +49,10 @@ pub(super) fn measure_all(run: &mut Run<'_>, outcome: &mut Outcome) -> Result<()
             }
         }
     }
-    compact(run, outcome)?;
+    // As the slow tools.
+    if run.number == 0 {
+        compact(run, outcome)?;
+    }
     if trees {
         save_few(run, outcome)?;
     }

@@ -102,6 +102,10 @@ impl Options {
                  or --log-million or --scale, which make their own repositories"
             );
         }
+        // Now, and not after hours of measuring.
+        if let Some(page) = self.markdown.as_ref().filter(|page| !page.is_file()) {
+            bail!("there is no page {}: --markdown replaces what stands between markers of one", page.display());
+        }
         Ok(())
     }
 }
@@ -117,6 +121,7 @@ mod tests {
         assert!(parse(&["--corpus", "x", "--tools", "vml,tar"]).unwrap_err().contains("\"tar\""));
         assert!(parse(&["--corpus", "x", "--tools", "vml,borg"]).is_ok());
         assert!(parse(&["--log-million"]).is_ok());
+        assert!(parse(&["--log-million", "--markdown", "/no/page.md"]).unwrap_err().contains("/no/page.md"));
         assert!(parse(&["--scale"]).is_ok() && parse(&["--scale", "5000"]).is_ok());
         assert_eq!(Options::parse_from(["compare", "--scale", "--runs", "1"]).scale, [1_000_000, 10_000_000, 100_000_000]);
         assert!(parse(&["--corpus", "x", "--disks", "--tune"]).is_ok());
