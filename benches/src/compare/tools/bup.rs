@@ -25,16 +25,18 @@ impl Bup {
     fn restore(&self, look: &Look<'_>, path: &Path, target: &Path) -> Command {
         let mut what = OsString::from(format!("/{}/latest", look.name));
         what.push(path);
-        let mut restore = command(Path::new("/bin/sh"), look.place);
-        restore.env("BUP_DIR", repository(look.place));
         // It keeps flags of ext4 that a tmpfs does not have, warns of each file, and ends with 1.
-        restore.args([
-            "-c",
-            "\"$1\" restore -q -C \"$2\" \"$3\" 2>/dev/null; status=$?; [ $status -ne 1 ] || status=0; exit $status",
-            "sh",
-        ]);
-        restore.arg(&self.program).arg(target).arg(what);
+        let script = "\"$1\" restore -q -C \"$2\" \"$3\" 2>/dev/null; status=$?; [ $status -ne 1 ] || status=0; exit $status";
+        let mut restore = self.shell(look.place, script);
+        restore.arg(target).arg(what);
         restore
+    }
+
+    /// A script whose `$1` is the program.
+    fn shell(&self, place: &Path, script: &str) -> Command {
+        let mut shell = command(Path::new("/bin/sh"), place);
+        shell.env("BUP_DIR", repository(place)).args(["-c", script, "sh"]).arg(&self.program);
+        shell
     }
 }
 
@@ -68,9 +70,8 @@ impl Tool for Bup {
     }
 
     fn save(&self, place: &Path, mount: &Path, name: &str) -> Command {
-        let mut save = command(Path::new("/bin/sh"), place);
-        save.env("BUP_DIR", repository(place));
-        save.args(["-c", "\"$1\" index \"$2\" && \"$1\" save -q -n \"$3\" \"$2\"", "sh"]).arg(&self.program).arg(mount).arg(name);
+        let mut save = self.shell(place, "\"$1\" index \"$2\" && \"$1\" save -q -n \"$3\" \"$2\"");
+        save.arg(mount).arg(name);
         save
     }
 
