@@ -71,8 +71,14 @@ fn trees(criterion: &mut Criterion) {
         });
     });
     group.throughput(Throughput::Bytes((DIRECTORIES * FILES * FILE_LEN) as u64));
-    let options =
-        RestoreOptions { delete: false, owners: false, special: true, limit: None, threads: RepositoryOptions::default().threads };
+    let options = RestoreOptions {
+        delete: false,
+        owners: false,
+        special: true,
+        limit: None,
+        threads: RepositoryOptions::default().threads,
+        open_max: 4096,
+    };
     group.bench_function("restore 4000 files", |bencher| {
         let restore = |target: TempDir| {
             let store = repository.store(&NoMonitor).unwrap();

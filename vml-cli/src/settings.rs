@@ -53,6 +53,12 @@ pub fn in_home(path: &str) -> Option<PathBuf> {
     env::var_os("HOME").filter(|home| !home.is_empty()).map(|home| PathBuf::from(home).join(path))
 }
 
+/// How many files and directories a build may hold open: half of what the process may, as other things are open too.
+pub fn open_max() -> usize {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    limit.and_then(|limit| usize::try_from(limit / 2).ok()).unwrap_or(usize::MAX).min(16 << 10)
+}
+
 /// `user@host`, as far as it is known.
 pub fn author() -> String {
     format!("{}@{}", user(), host())

@@ -72,7 +72,8 @@ fn put_back_from(
     // An entry with a tree says how large it is; a disk's file system is asked itself.
     let limit = entry.tree().filter(|part| part.root == tree.root).map(|part| part.stats.limit());
     let threads = context.options().threads;
-    let options = RestoreOptions { delete: request.delete, owners: settings::is_root(), special, limit, threads };
+    let options =
+        RestoreOptions { delete: request.delete, owners: settings::is_root(), special, limit, threads, open_max: settings::open_max() };
     if let (true, Some(tree)) = (request.path.is_empty(), entry.tree()) {
         progress.expect(Task::Restore, tree.stats.bytes);
     }

@@ -99,6 +99,16 @@ pub enum Root {
     },
 }
 
+impl Root {
+    /// How many pieces, or nodes, it holds itself.
+    pub fn count(&self) -> usize {
+        match self {
+            Self::Pieces(pieces) => pieces.len(),
+            Self::Nodes { nodes, .. } => nodes.len(),
+        }
+    }
+}
+
 /// The ordered references that rebuild one stream.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct Recipe {

@@ -2,6 +2,7 @@
 
 use super::cursor::Cursor;
 use super::{Piece, Recipe};
+use vml_chunk::index::Location;
 use vml_chunk::{Chunk, ChunkId, ChunkStore, Error, IdKey, Result};
 
 /// Gets chunks: a store, or a test's map.
@@ -18,6 +19,12 @@ pub trait GetChunk: Sync {
         false
     }
 
+    /// Where a chunk is, if it is in packs: whoever reads many does well to take those of one frame together.
+    fn locate(&self, id: &ChunkId) -> Option<Location> {
+        _ = id;
+        None
+    }
+
     /// How its chunks are named.
     fn ids(&self) -> IdKey {
         IdKey::PLAIN
@@ -27,6 +34,10 @@ pub trait GetChunk: Sync {
 impl GetChunk for ChunkStore {
     fn get_chunk(&self, id: &ChunkId) -> Result<Chunk> {
         self.get(id)
+    }
+
+    fn locate(&self, id: &ChunkId) -> Option<Location> {
+        self.view().locate(id).next()
     }
 
     fn ids(&self) -> IdKey {

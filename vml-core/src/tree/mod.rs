@@ -24,7 +24,6 @@ mod memo;
 mod node;
 mod read;
 mod restore;
-mod restore_member;
 mod same;
 mod walk;
 mod witness;

@@ -53,7 +53,7 @@ fn corpus_states_are_built_back_equal_in_everything() {
         let monitor = CollectMonitor::default();
         let repository = open(&backend);
         let entry = repository.entry(id).unwrap();
-        let options = RestoreOptions { delete: false, owners: true, special: true, limit: None, threads: 2 };
+        let options = RestoreOptions { delete: false, owners: true, special: true, limit: None, threads: 2, open_max: 384 };
         let root = &entry.tree().unwrap().root;
         let restored = restore_tree(repository.store(&monitor).unwrap(), root, &built, &options, &monitor).unwrap();
         assert_eq!((restored.problems_count, monitor.problems()), (0, Vec::new()), "building {state}");

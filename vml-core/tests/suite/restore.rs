@@ -1,14 +1,19 @@
 //! Restoring into new directories: whole trees, parts of them, and as an ordinary user.
 
-use crate::support::{able, assert_equal, build, init, is_root, let_files_age, memory, open, restoring, save, subdir, temp, try_save};
+use crate::support::{
+    able, assert_equal, build, init, is_root, keys, let_files_age, memory, open, overwrite, read, restoring, save, subdir, temp, try_save,
+};
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown, symlink};
 use std::path::Path;
+use std::sync::Arc;
 use vml_core::monitor::{CollectMonitor, NoMonitor};
+use vml_core::repository::CompactOptions;
 use vml_core::tree::{RestoreOptions, Restored, find_path, restore_tree};
-use vml_core::{EntryId, ErrorKind, Repository};
+use vml_core::{Backend, EntryId, ErrorKind, Repository, RepositoryOptions};
+use vml_testkit::faulty::FaultyBackend;
 use vml_testkit::nobody::{as_nobody, give_to_nobody};
-use vml_testkit::noise::{Rng, incompressible};
+use vml_testkit::noise::{Rng, incompressible, text};
 use vml_testkit::trees::{AclTag, look_at, make_tree, posix_acl, set_mtime, set_xattr};
 
 /// Restores what is at `path` in the entry's tree.
@@ -237,4 +242,88 @@ fn an_ordinary_user_saves_what_he_can_read_and_the_rest_is_named() {
     let whole = save(&repository, "work", &tree);
     assert_eq!(whole.entry.tree().unwrap().stats.files_count, 3);
     assert_equal(&tree, crate::support::build_new(&repository, &whole.id).path());
+}
+
+/// Reads of packs of data while `id` is restored by a thread, with so many bytes for frames.
+fn reads(files: &Arc<dyn Backend>, id: &EntryId, tree: &Path, cache_len: usize) -> usize {
+    let counted = FaultyBackend::new(Arc::clone(files));
+    let repository = Repository::open(Arc::new(counted.clone()), RepositoryOptions { threads: 1, cache_len }).unwrap();
+    let target = temp();
+    let options = RestoreOptions { threads: 1, open_max: 1000, ..restoring() };
+    let (_, problems) = build(&repository, id, target.path(), &options).unwrap();
+    assert_eq!(problems, []);
+    assert_equal(tree, target.path());
+    counted.operations().iter().filter(|operation| operation.name == "read_at" && operation.key.starts_with("data/")).count()
+}
+
+#[test]
+fn files_that_share_what_many_saves_stored_have_each_frame_read_once() {
+    const PART: usize = 150_000;
+    let dir = temp();
+    let files = memory();
+    let repository = init(&files);
+    let tree = subdir(&dir, "tree");
+    let mut parts: Vec<Vec<u8>> = Vec::new();
+    for round in 0..4_u64 {
+        for number in 0..6_u64 {
+            let part = if number % 2 == 0 { text(round * 10 + number, PART) } else { incompressible(round * 10 + number, PART) };
+            fs::write(tree.join(format!("{number} of {round}")), &part).unwrap();
+            fs::write(tree.join(format!("small {number} of {round}")), &part[..2000 + usize::try_from(number).unwrap()]).unwrap();
+            parts.push(part);
+        }
+        let_files_age();
+        save(&repository, "work", &tree);
+    }
+    // Long files that have all of it in another order, with zeros and a hole.
+    let mut rng = Rng::new(5);
+    for number in 0..5 {
+        let mut long: Vec<u8> = Vec::new();
+        for _ in 0..parts.len() {
+            let part = rng.below(parts.len());
+            long.extend_from_slice(&parts[part]);
+            if part.is_multiple_of(5) {
+                long.resize(long.len() + 70_000, 0);
+            }
+        }
+        fs::write(tree.join(format!("long {number}")), &long).unwrap();
+        fs::File::options().write(true).open(tree.join(format!("long {number}"))).unwrap().set_len(long.len() as u64 + 300_000).unwrap();
+    }
+    let_files_age();
+    let id = save(&repository, "work", &tree).id;
+    let once = reads(&files, &id, &tree, 64 << 20);
+    assert!(once > 50, "{once} frames are too few to tell anything");
+    // A few are read again: they went because there was nothing else to do.
+    let again = reads(&files, &id, &tree, 1);
+    assert!(again < once + once / 4, "{again} reads of {once} frames");
+    let compacted = CompactOptions { dry_run: false, level: 3, max: None, portion: 1 << 30 };
+    repository.compact(compacted, &mut |_| {}, &NoMonitor).unwrap();
+    let (again, once) = (reads(&files, &id, &tree, 1), reads(&files, &id, &tree, 64 << 20));
+    assert!(again < once + once / 4, "{again} reads of {once} frames");
+}
+
+#[test]
+fn a_long_file_with_a_chunk_that_is_damaged_is_told_of_once_and_not_left_half() {
+    let dir = temp();
+    let files = memory();
+    let repository = init(&files);
+    let tree = subdir(&dir, "tree");
+    fs::write(tree.join("long"), incompressible(3, 900_000)).unwrap();
+    fs::write(tree.join("other"), text(4, 900_000)).unwrap();
+    let_files_age();
+    let id = save(&repository, "work", &tree).id;
+    for key in keys(files.as_ref(), "data") {
+        let mut bytes = read(files.as_ref(), &key);
+        // In the middle of frames that are as they were: the noise is longer than the text in a pack.
+        for at in (20_000..400_000.min(bytes.len())).step_by(30_000) {
+            bytes[at] ^= 1;
+        }
+        overwrite(files.as_ref(), &key, &bytes);
+    }
+    let target = temp();
+    let (restored, problems) = build(&open(&files), &id, target.path(), &restoring()).unwrap();
+    let told: Vec<&str> = problems.iter().map(|problem| problem.subject.as_str()).filter(|subject| !subject.starts_with("pack")).collect();
+    assert!(told.contains(&"long") && restored.problems_count == told.len() as u64, "{problems:?}");
+    assert_eq!(told.iter().filter(|subject| **subject == "long").count(), 1, "{problems:?}");
+    assert!(!target.path().join("long").exists());
+    assert_eq!(target.path().join("other").exists(), !told.contains(&"other"));
 }

@@ -22,7 +22,7 @@ pub const OPTIONS: RepositoryOptions = RepositoryOptions { threads: 3, cache_len
 
 /// Restores everything this process may restore, and nothing that it finds is deleted.
 pub fn restoring() -> RestoreOptions {
-    RestoreOptions { delete: false, owners: is_root(), special: true, limit: None, threads: 3 }
+    RestoreOptions { delete: false, owners: is_root(), special: true, limit: None, threads: 3, open_max: 12 }
 }
 
 /// As [`restoring`], and what the tree does not have is deleted.

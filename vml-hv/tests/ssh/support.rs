@@ -154,7 +154,7 @@ impl Guest {
         let target = tempfile::tempdir().unwrap();
         let monitor = CollectMonitor::default();
         let entry = self.repository.entry(id).unwrap();
-        let options = RestoreOptions { delete: false, owners: true, special: true, limit: None, threads: 2 };
+        let options = RestoreOptions { delete: false, owners: true, special: true, limit: None, threads: 2, open_max: 384 };
         restore_tree(self.repository.store(&monitor).unwrap(), &entry.tree().unwrap().root, target.path(), &options, &monitor).unwrap();
         assert_eq!(monitor.problems(), []);
         target

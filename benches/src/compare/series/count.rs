@@ -84,7 +84,7 @@ fn count(backend: Arc<dyn Backend>, name: &str, target: &Path) -> Result<Counted
     let repository = Repository::open(Arc::clone(&counting) as Arc<dyn Backend>, options)?;
     let entry = repository.entry(&repository.resolve(name)?)?;
     let tree = entry.tree().context("the entry has no tree")?;
-    let restore = RestoreOptions { delete: false, owners: false, special: true, limit: None, threads: options.threads };
+    let restore = RestoreOptions { delete: false, owners: false, special: true, limit: None, threads: options.threads, open_max: 4096 };
     let restored = restore_tree(repository.store(&NoMonitor)?, &tree.root, target, &restore, &NoMonitor)?;
     if restored.problems_count > 0 {
         bail!("{} members could not be built", restored.problems_count);

@@ -1,20 +1,21 @@
 //! Makes one member of a directory that is no directory itself.
 
-use super::at;
-use super::attributes::{self, Target};
-use super::node::{Content, Node, NodeKind};
-use super::restore::{MemberJob, OutDirectory, Session, remove, times};
+use super::remove::remove;
+use super::{MemberJob, OutDirectory, Session, times};
 use crate::monitor::Task;
 use crate::recipe::{Piece, RecipeReader, for_zeros};
+use crate::tree::at;
+use crate::tree::attributes::{self, Target};
+use crate::tree::node::{Content, Node, NodeKind};
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 use std::collections::HashMap;
 use std::fs::File;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use vml_chunk::{Chunk, Error, ErrorKind, Result};
+use vml_chunk::{Chunk, ChunkId, Error, ErrorKind, Result};
 
 /// Numbers the names of files that will be renamed over others.
 static NEXT_TEMPORARY: AtomicU64 = AtomicU64::new(0);
@@ -34,14 +35,14 @@ enum LinkState {
 }
 
 /// What became of a member's bytes.
-enum Outcome {
+pub(super) enum Outcome {
     Written,
     /// It had the right bytes already.
     Kept,
 }
 
 /// Why a member cannot be made.
-enum Trouble {
+pub(super) enum Trouble {
     Os(Errno),
     Io(std::io::Error),
     Damaged(Error),
@@ -64,7 +65,7 @@ pub(super) fn restore_member(session: &Session<'_>, job: &MemberJob) -> Result<(
 }
 
 /// A member without what gives a stranger power over this host; none for a device.
-fn tame(session: &Session<'_>, job: &MemberJob) -> Option<Node> {
+pub(super) fn tame(session: &Session<'_>, job: &MemberJob) -> Option<Node> {
     const STRANGER: &str = "the entry is from an unknown signer";
     let mut node = job.node.clone();
     let path = at::join(&job.directory.path, &node.name);
@@ -154,36 +155,40 @@ fn make(session: &Session<'_>, directory: &OutDirectory, node: &Node) -> Result<
         NodeKind::File(content) => make_file(session, directory, node, content, &path),
         _ => make_special(session, directory, node, &path),
     };
-    let trouble = match made {
+    match made {
         Ok(outcome) => {
             count(session, node, &outcome);
-            return Ok(true);
+            Ok(true)
         }
-        Err(trouble) => trouble,
-    };
-    let no_space = |error: &dyn std::fmt::Display| Error::new(ErrorKind::NoSpace, format!("cannot write {}: {error}", at::shown(&path)));
+        Err(trouble) => tell(session, node, &path, trouble).map(|()| false),
+    }
+}
+
+/// Tells a problem with one member; an error is one that ends the restore.
+pub(super) fn tell(session: &Session<'_>, node: &Node, path: &[u8], trouble: Trouble) -> Result<()> {
+    let no_space = |error: &dyn std::fmt::Display| Error::new(ErrorKind::NoSpace, format!("cannot write {}: {error}", at::shown(path)));
     match trouble {
         Trouble::Os(error @ (Errno::NOSPC | Errno::DQUOT)) => return Err(no_space(&error)),
         Trouble::Io(error) if vml_chunk::error::kind_of_io(&error) == ErrorKind::NoSpace => return Err(no_space(&error)),
         Trouble::Os(Errno::PERM) if matches!(node.kind, NodeKind::CharDevice { .. } | NodeKind::BlockDevice { .. }) => {
-            session.problem(&path, "not restored: only root can make a device".to_owned());
+            session.problem(path, "not restored: only root can make a device".to_owned());
         }
-        Trouble::Os(error) => session.problem(&path, format!("not restored: {error}")),
-        Trouble::Io(error) => session.problem(&path, format!("not restored: {error}")),
+        Trouble::Os(error) => session.problem(path, format!("not restored: {error}")),
+        Trouble::Io(error) => session.problem(path, format!("not restored: {error}")),
         Trouble::InTheWay => {
-            session.problem(&path, "not restored: a directory that is not empty is in the way (--delete removes it)".to_owned());
+            session.problem(path, "not restored: a directory that is not empty is in the way (--delete removes it)".to_owned());
         }
         // The store's own trouble is this member's only as far as its chunks go.
         Trouble::Damaged(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) => {
             let cause = std::error::Error::source(&error).map(|cause| format!(" ({cause})")).unwrap_or_default();
-            session.problem(&path, format!("not restored: its data is damaged: {error}{cause}"));
+            session.problem(path, format!("not restored: its data is damaged: {error}{cause}"));
         }
         Trouble::Damaged(error) => return Err(error),
     }
-    Ok(false)
+    Ok(())
 }
 
-fn count(session: &Session<'_>, node: &Node, outcome: &Outcome) {
+pub(super) fn count(session: &Session<'_>, node: &Node, outcome: &Outcome) {
     if let NodeKind::File(content) = &node.kind {
         session.counters.files.fetch_add(1, Ordering::Relaxed);
         session.counters.bytes.fetch_add(content.len(), Ordering::Relaxed);
@@ -203,7 +208,7 @@ fn make_file(
     content: &Content,
     path: &[u8],
 ) -> std::result::Result<Outcome, Trouble> {
-    if !directory.fresh
+    if !directory.was_empty()
         && let Some(file) = open_equal(session, directory, node, content)
     {
         // Its mode may forbid its owner to change its attributes.
@@ -213,10 +218,7 @@ fn make_file(
         session.set_attributes(file.as_fd(), node, path, false);
         return Ok(Outcome::Kept);
     }
-    let create = |name: &[u8]| {
-        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        rustix::fs::openat(&directory.fd, name, flags, Mode::RUSR | Mode::WUSR)
-    };
+    let create = |name: &[u8]| create(directory, name);
     // Directly where nothing can be in the way, else under another name first.
     let (name, fd) = match create(&node.name) {
         Ok(fd) => (node.name.clone(), fd),
@@ -248,23 +250,25 @@ fn make_file(
     written
 }
 
+/// Makes a file where nothing stands.
+pub(super) fn create(directory: &OutDirectory, name: &[u8]) -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::openat(&directory.fd, name, flags, Mode::RUSR | Mode::WUSR)
+}
+
 fn write_content(session: &Session<'_>, file: &File, content: &Content) -> std::result::Result<(), Trouble> {
     let recipe = match content {
         Content::Inline(bytes) => return file.write_all_at(bytes, 0).map_err(Trouble::Io),
         Content::Recipe(recipe) => recipe,
     };
-    let mut run = Run { file, chunk: None, offset: 0 };
+    let mut run = Run::new(file);
     let mut offset = 0;
     let mut ends_in_hole = false;
     for piece in RecipeReader::new(session.store, recipe) {
         let piece = piece.map_err(Trouble::Damaged)?;
         match &piece {
             Piece::Data { id, len } => {
-                let chunk = session.store.get_chunk(id).map_err(Trouble::Damaged)?;
-                if chunk.len() != *len as usize {
-                    return Err(Trouble::Damaged(Error::corrupt(format!("chunk {} has another length than its recipe says", id.short()))));
-                }
-                run.push(offset, chunk).map_err(Trouble::Io)?;
+                run.push(offset, chunk(session, id, *len)?).map_err(Trouble::Io)?;
             }
             Piece::Zero { len } => write_zeros(file, offset, *len).map_err(Trouble::Io)?,
             Piece::Hole { .. } => {}
@@ -276,15 +280,28 @@ fn write_content(session: &Session<'_>, file: &File, content: &Content) -> std::
     if ends_in_hole { file.set_len(offset).map_err(Trouble::Io) } else { Ok(()) }
 }
 
+/// A chunk that has the length which its recipe says.
+pub(super) fn chunk(session: &Session<'_>, id: &ChunkId, len: u32) -> std::result::Result<Chunk, Trouble> {
+    let chunk = session.store.get_chunk(id).map_err(Trouble::Damaged)?;
+    if chunk.len() == len as usize {
+        return Ok(chunk);
+    }
+    Err(Trouble::Damaged(Error::corrupt(format!("chunk {} has another length than its recipe says", id.short()))))
+}
+
 /// Chunks that follow each other in the file and in their frame, to be written at once: a file's chunks usually do.
-struct Run<'a> {
+pub(super) struct Run<'a> {
     file: &'a File,
     chunk: Option<Chunk>,
     offset: u64,
 }
 
-impl Run<'_> {
-    fn push(&mut self, offset: u64, next: Chunk) -> std::io::Result<()> {
+impl<'a> Run<'a> {
+    pub(super) fn new(file: &'a File) -> Self {
+        Self { file, chunk: None, offset: 0 }
+    }
+
+    pub(super) fn push(&mut self, offset: u64, next: Chunk) -> std::io::Result<()> {
         if let Some(chunk) = &mut self.chunk
             && self.offset + chunk.len() as u64 == offset
             && chunk.join(&next)
@@ -297,7 +314,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn flush(&mut self) -> std::io::Result<()> {
+    pub(super) fn flush(&mut self) -> std::io::Result<()> {
         match self.chunk.take() {
             Some(chunk) => self.file.write_all_at(&chunk, self.offset),
             None => Ok(()),
@@ -305,7 +322,7 @@ impl Run<'_> {
     }
 }
 
-fn write_zeros(file: &File, mut offset: u64, len: u64) -> std::io::Result<()> {
+pub(super) fn write_zeros(file: &File, mut offset: u64, len: u64) -> std::io::Result<()> {
     for_zeros(len, |zeros| {
         file.write_all_at(zeros, offset)?;
         offset += zeros.len() as u64;
@@ -377,7 +394,7 @@ fn make_special(session: &Session<'_>, directory: &OutDirectory, node: &Node, pa
         }
     }
     for (name, error) in attributes::write(member, &node.xattrs, !directory.inherits) {
-        session.refuse(path, format!("attribute {}", super::display_path(&name)), &error);
+        session.refuse(path, format!("attribute {}", crate::tree::display_path(&name)), &error);
     }
     if !matches!(node.kind, NodeKind::Symlink(_))
         && let Err(error) = at::chmod(&directory.fd, name, session.mode(node, owned))
