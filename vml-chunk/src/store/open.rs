@@ -39,7 +39,7 @@ impl Default for StoreOptions {
     /// Frames of 4 MiB at level 3, a thread a core, 64 MiB of cache.
     fn default() -> Self {
         let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        Self { frame_len: 4 << 20, level: 3, threads, cache_len: 64 << 20, parity_percent: None, ids: IdKey::PLAIN }
+        Self { frame_len: 4 << 20, level: 3, threads, cache_len: 32 << 20, parity_percent: None, ids: IdKey::PLAIN }
     }
 }
 

@@ -25,6 +25,7 @@ mod node;
 mod read;
 mod restore;
 mod same;
+mod scan;
 mod walk;
 mod witness;
 

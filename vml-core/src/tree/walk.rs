@@ -1,4 +1,4 @@
-//! Walks the tree: names, kinds, what changed since the parent entry; reads no file.
+//! Walks the tree: names, kinds, what changed since the parent entry; reads no file. What the members are it is told by a scan.
 
 use super::assemble::Directory;
 use super::at;
@@ -7,6 +7,7 @@ use super::capture::{LeftOutReason, Session};
 use super::listing::ListingReader;
 use super::node::{Node, NodeKind, Timestamp};
 use super::read::{FileJob, Links, Seat};
+use super::scan::{Ahead, Member, Scan, Scanned, ScannedDirectory};
 use super::witness::{Stamp, WitnessReader, WitnessWriter, fingerprint, is_racy};
 use crate::recipe::Recipe;
 use rustix::fs::{FileType, Statx};
@@ -14,7 +15,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::iter::Peekable;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use vml_chunk::{IoResultExt, JobSink, Result};
+use vml_chunk::{Error, ErrorKind, IoResultExt, JobSink, Result};
 
 /// Files in one batch for a worker: enough that handing it over costs nothing, few enough to be spread.
 const BATCH_FILES: usize = 64;
@@ -38,20 +39,17 @@ pub(super) struct Walk<'s, 'a> {
     batch_len: u64,
     links: Links<(u32, u32, u64)>,
     walked: Walked,
-    device: (u32, u32),
 }
 
 /// A directory whose subdirectories are being walked.
 struct Level {
     directory: Arc<Directory>,
-    fd: Arc<OwnedFd>,
     subdirectories: std::vec::IntoIter<Subdirectory>,
 }
 
 struct Subdirectory {
     slot: usize,
     name: Vec<u8>,
-    stat: Statx,
     parent_listing: Option<Recipe>,
 }
 
@@ -66,28 +64,42 @@ impl<'s, 'a> Walk<'s, 'a> {
             batch_len: 0,
             links: Links::new(),
             walked: Walked { witness: Recipe::empty(), directories_count: 0, uids: BTreeSet::new(), gids: BTreeSet::new() },
-            device: (0, 0),
         }
     }
 
     pub(super) fn run(mut self, root: OwnedFd) -> Result<Walked> {
         let stat = at::stat_open(&root).at(|| "cannot read the tree's root")?;
-        self.device = (stat.stx_dev_major, stat.stx_dev_minor);
         self.walked.uids.insert(stat.stx_uid);
         self.walked.gids.insert(stat.stx_gid);
-        let parent_listing = self.session.options.parent.and_then(|(node, _)| listing_of(node));
+        let options = self.session.options;
+        let parent_listing = options.parent.and_then(|(node, _)| listing_of(node));
         // An error with a member is a problem; one with the root ends the capture.
         let xattrs = attributes::read(Target::Open(std::os::fd::AsFd::as_fd(&root))).at(|| "cannot read the tree's root")?;
         let node = node_of(&[], &stat, xattrs, NodeKind::Directory(Recipe::empty()));
         let directory = Directory::new(Vec::new(), Some(node), None);
         let names = at::names(&root).at(|| "cannot list the tree's root")?;
-        let mut stack = vec![self.enter(directory, root, names, parent_listing)?];
+        let root = Arc::new(root);
+        let device = options.one_file_system.then_some((stat.stx_dev_major, stat.stx_dev_minor));
+        let scan = Scan::new(Arc::clone(&root), names, options.exclude, device);
+        std::thread::scope(|scope| {
+            // Whoever asks for one thread gets what is there when it is that member's turn.
+            let mut ahead = if options.threads > 1 { Ahead::start(scan, scope) } else { Ahead::Here(scan) };
+            let first = self.enter(&mut ahead, directory, &root, parent_listing)?;
+            self.subdirectories(&mut ahead, first)
+        })?;
+        self.send()?;
+        self.walked.witness = self.witness.finish(&mut |bytes| self.session.put_meta(bytes))?;
+        Ok(self.walked)
+    }
+
+    fn subdirectories(&mut self, ahead: &mut Ahead<'_>, first: Level) -> Result<()> {
+        let mut stack = vec![first];
         while let Some(level) = stack.last_mut() {
             let Some(next) = level.subdirectories.next() else {
                 stack.pop();
                 continue;
             };
-            let (directory, fd) = (Arc::clone(&level.directory), Arc::clone(&level.fd));
+            let directory = Arc::clone(&level.directory);
             if stack.len() >= super::DEPTH_MAX {
                 let path = at::join(&directory.path, &next.name);
                 self.session.problem(&path, format!("left out: nested deeper than {} directories", super::DEPTH_MAX));
@@ -95,50 +107,44 @@ impl<'s, 'a> Walk<'s, 'a> {
                 self.session.deliver(&directory, next.slot, None)?;
                 continue;
             }
-            if let Some(level) = self.descend(&directory, &fd, next)? {
+            if let Some(level) = self.descend(ahead, &directory, next)? {
                 stack.push(level);
             }
         }
-        self.send()?;
-        self.walked.witness = self.witness.finish(&mut |bytes| self.session.put_meta(bytes))?;
-        Ok(self.walked)
+        Ok(())
     }
 
-    fn descend(&mut self, above: &Arc<Directory>, above_fd: &OwnedFd, next: Subdirectory) -> Result<Option<Level>> {
+    fn descend(&mut self, ahead: &mut Ahead<'_>, above: &Arc<Directory>, next: Subdirectory) -> Result<Option<Level>> {
         let path = at::join(&above.path, &next.name);
-        let opened = at::open_dir(above_fd, &next.name).and_then(|fd| {
-            let xattrs = attributes::read(Target::Open(std::os::fd::AsFd::as_fd(&fd)))?;
-            let names = at::names(&fd)?;
-            // The directory may have been replaced since its name was read; what is open counts.
-            let stat = at::stat_open(&fd)?;
-            Ok((fd, stat, xattrs, names))
-        });
-        match opened {
-            Ok((fd, stat, xattrs, names)) => {
+        match ahead.next() {
+            Some(Scanned::Directory(scanned)) => {
+                let ScannedDirectory { fd, stat, xattrs, passed_over_count } = *scanned;
                 let node = node_of(&next.name, &stat, xattrs, NodeKind::Directory(Recipe::empty()));
                 let directory = Directory::new(path, Some(node), Some((Arc::clone(above), next.slot)));
-                if self.session.options.one_file_system && (next.stat.stx_dev_major, next.stat.stx_dev_minor) != self.device {
-                    let count = names.len() as u64;
-                    if count > 0 {
-                        self.session.leave_out(directory.path.clone(), count, LeftOutReason::OtherFileSystem);
-                    }
-                    return self.enter(directory, fd, Vec::new(), None).map(Some);
+                if passed_over_count > 0 {
+                    self.session.leave_out(directory.path.clone(), passed_over_count, LeftOutReason::OtherFileSystem);
                 }
-                self.enter(directory, fd, names, next.parent_listing).map(Some)
+                self.enter(ahead, directory, &fd, next.parent_listing).map(Some)
             }
-            Err(error) => {
+            Some(Scanned::Unreadable(error)) => {
                 self.session.problem(&path, format!("left out: cannot read the directory: {error}"));
                 self.session.leave_out(path, 0, LeftOutReason::Unreadable);
                 self.session.deliver(above, next.slot, None)?;
                 Ok(None)
             }
+            _ => Err(astray()),
         }
     }
 
     /// Handles every member that is no directory and collects those that are.
-    fn enter(&mut self, directory: Arc<Directory>, fd: OwnedFd, names: Vec<Vec<u8>>, parent_listing: Option<Recipe>) -> Result<Level> {
+    fn enter(
+        &mut self,
+        ahead: &mut Ahead<'_>,
+        directory: Arc<Directory>,
+        fd: &Arc<OwnedFd>,
+        parent_listing: Option<Recipe>,
+    ) -> Result<Level> {
         self.walked.directories_count += 1;
-        let fd = Arc::new(fd);
         let prints = match parent_listing {
             Some(_) => self.known.directory(&directory.path),
             None => HashSet::new(),
@@ -149,19 +155,24 @@ impl<'s, 'a> Walk<'s, 'a> {
         let mut subdirectories = Vec::new();
         let mut tally = Tally::default();
         let mut slot = 0;
-        for name in names {
-            let path = at::join(&directory.path, &name);
-            if !self.session.options.exclude.is_empty() && self.session.options.exclude.matches(&path, &name) {
-                tally.add(LeftOutReason::Excluded, path);
-                continue;
-            }
-            let stat = match at::stat(&*fd, &name) {
-                Ok(stat) => stat,
-                Err(error) => {
+        loop {
+            let (name, member) = match ahead.next() {
+                Some(Scanned::Member(name, member)) => (name, member),
+                Some(Scanned::End) => break,
+                _ => return Err(astray()),
+            };
+            let stat = match member {
+                Member::There(stat) => *stat,
+                Member::Excluded => {
+                    tally.add(LeftOutReason::Excluded, at::join(&directory.path, &name));
+                    continue;
+                }
+                Member::Unreadable(error) => {
                     let why = match error {
                         rustix::io::Errno::NOENT => "it vanished while the tree was saved".to_owned(),
                         error => format!("cannot read it: {error}"),
                     };
+                    let path = at::join(&directory.path, &name);
                     self.session.problem(&path, format!("left out: {why}"));
                     tally.add(LeftOutReason::Unreadable, path);
                     continue;
@@ -169,7 +180,7 @@ impl<'s, 'a> Walk<'s, 'a> {
             };
             let file_type = FileType::from_raw_mode(u32::from(stat.stx_mode));
             if file_type == FileType::Socket {
-                tally.add(LeftOutReason::Socket, path);
+                tally.add(LeftOutReason::Socket, at::join(&directory.path, &name));
                 continue;
             }
             self.walked.uids.insert(stat.stx_uid);
@@ -177,7 +188,7 @@ impl<'s, 'a> Walk<'s, 'a> {
             let parent = parents.as_mut().and_then(|parents| member_named(parents, &name));
             if file_type == FileType::Directory {
                 let parent_listing = parent.as_ref().and_then(listing_of);
-                subdirectories.push(Subdirectory { slot, name, stat, parent_listing });
+                subdirectories.push(Subdirectory { slot, name, parent_listing });
                 slot += 1;
                 continue;
             }
@@ -187,14 +198,14 @@ impl<'s, 'a> Walk<'s, 'a> {
                 own_prints.push(print);
             }
             let unchanged = parent.filter(|node| prints.contains(&print) && self.is_usable(node, file_type));
-            self.member(&directory, &fd, slot, name, &stat, unchanged)?;
+            self.member(&directory, fd, slot, name, &stat, unchanged)?;
             slot += 1;
         }
         tally.report(self.session, &directory.path);
         self.witness.push(&directory.path, &own_prints, &mut |bytes| self.session.put_meta(bytes))?;
         let done = directory.close(slot, &mut |bytes| self.session.put_meta(bytes))?;
         self.session.complete(done);
-        Ok(Level { directory, fd, subdirectories: subdirectories.into_iter() })
+        Ok(Level { directory, subdirectories: subdirectories.into_iter() })
     }
 
     /// Takes over an unchanged member, or queues a changed one to be read.
@@ -242,6 +253,11 @@ impl<'s, 'a> Walk<'s, 'a> {
         }
         self.session.is_whole(node)
     }
+}
+
+/// The thread that looks ahead has ended before the tree did.
+fn astray() -> Error {
+    Error::new(ErrorKind::Interrupted, "the look ahead of the walk has ended")
 }
 
 /// Members of one directory that are left out, one row a reason.
