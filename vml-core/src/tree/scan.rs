@@ -9,6 +9,7 @@ use super::exclude::Exclude;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use rustix::fs::{FileType, Statx};
 use rustix::io::Errno;
+use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::thread::Scope;
@@ -19,6 +20,7 @@ const BLOCK_LEN: usize = 64;
 const BLOCKS_MAX: usize = 4;
 
 /// What the scan comes upon.
+#[expect(clippy::large_enum_variant, reason = "nearly all are members")]
 pub(super) enum Scanned {
     /// A directory was opened.
     Directory(Box<ScannedDirectory>),
@@ -40,13 +42,14 @@ pub(super) struct ScannedDirectory {
 }
 
 /// What a member is.
+#[expect(clippy::large_enum_variant, reason = "nearly all are there, and each in a box of its own would be freed by the other thread")]
 pub(super) enum Member {
     /// Left out as was asked.
     Excluded,
     /// It cannot be looked at.
     Unreadable(Errno),
     /// It is there.
-    There(Box<Statx>),
+    There(Statx),
 }
 
 /// Goes through the tree.
@@ -62,13 +65,13 @@ struct Level {
     path: Vec<u8>,
     fd: Arc<OwnedFd>,
     names: std::vec::IntoIter<Vec<u8>>,
-    subdirectories: std::collections::VecDeque<(Vec<u8>, (u32, u32))>,
+    subdirectories: VecDeque<(Vec<u8>, (u32, u32))>,
     ended: bool,
 }
 
 impl Level {
     fn new(path: Vec<u8>, fd: Arc<OwnedFd>, names: Vec<Vec<u8>>) -> Self {
-        Self { path, fd, names: names.into_iter(), subdirectories: Default::default(), ended: false }
+        Self { path, fd, names: names.into_iter(), subdirectories: VecDeque::new(), ended: false }
     }
 }
 
@@ -87,7 +90,7 @@ impl<'a> Scan<'a> {
                 if FileType::from_raw_mode(u32::from(stat.stx_mode)) == FileType::Directory {
                     level.subdirectories.push_back((name.clone(), (stat.stx_dev_major, stat.stx_dev_minor)));
                 }
-                Scanned::Member(name, Member::There(Box::new(stat)))
+                Scanned::Member(name, Member::There(stat))
             }
             Err(error) => Scanned::Member(name, Member::Unreadable(error)),
         }
@@ -145,7 +148,56 @@ impl Iterator for Scan<'_> {
 /// What was found, from a thread that goes ahead, or looked at as it is asked for.
 pub(super) enum Ahead<'a> {
     Here(Scan<'a>),
-    There { blocks: Receiver<Vec<Scanned>>, block: std::vec::IntoIter<Scanned> },
+    There { blocks: Receiver<Block>, block: Block },
+}
+
+/// Some of what was found, in few allocations: memory that one thread takes and another one frees makes them wait for each other.
+#[derive(Default)]
+pub(super) struct Block {
+    /// The members' names, one after the other.
+    names: Vec<u8>,
+    names_taken: usize,
+    found: VecDeque<Found>,
+}
+
+/// As [`Scanned`], of a member with its name's length.
+#[expect(clippy::large_enum_variant, reason = "nearly all are members")]
+enum Found {
+    Directory(Box<ScannedDirectory>),
+    Unreadable(Errno),
+    Member(usize, Member),
+    End,
+}
+
+impl Block {
+    fn new() -> Self {
+        Self { names: Vec::with_capacity(32 * BLOCK_LEN), names_taken: 0, found: VecDeque::with_capacity(BLOCK_LEN) }
+    }
+
+    fn push(&mut self, scanned: Scanned) {
+        self.found.push_back(match scanned {
+            Scanned::Directory(directory) => Found::Directory(directory),
+            Scanned::Unreadable(error) => Found::Unreadable(error),
+            Scanned::Member(name, member) => {
+                self.names.extend_from_slice(&name);
+                Found::Member(name.len(), member)
+            }
+            Scanned::End => Found::End,
+        });
+    }
+
+    fn pop(&mut self) -> Option<Scanned> {
+        Some(match self.found.pop_front()? {
+            Found::Directory(directory) => Scanned::Directory(directory),
+            Found::Unreadable(error) => Scanned::Unreadable(error),
+            Found::Member(len, member) => {
+                let name = self.names[self.names_taken..self.names_taken + len].to_vec();
+                self.names_taken += len;
+                Scanned::Member(name, member)
+            }
+            Found::End => Scanned::End,
+        })
+    }
 }
 
 impl<'a> Ahead<'a> {
@@ -156,20 +208,17 @@ impl<'a> Ahead<'a> {
     {
         let (sender, blocks) = bounded(BLOCKS_MAX);
         scope.spawn(move || run(scan, &sender));
-        Self::There { blocks, block: Vec::new().into_iter() }
+        Self::There { blocks, block: Block::default() }
     }
 }
 
-fn run(scan: Scan<'_>, sender: &Sender<Vec<Scanned>>) {
-    let mut block = Vec::with_capacity(BLOCK_LEN);
+fn run(scan: Scan<'_>, sender: &Sender<Block>) {
+    let mut block = Block::new();
     for scanned in scan {
         block.push(scanned);
-        if block.len() >= BLOCK_LEN {
-            let full = std::mem::replace(&mut block, Vec::with_capacity(BLOCK_LEN));
-            if sender.send(full).is_err() {
-                // The walk has ended early.
-                return;
-            }
+        // A walk that ended early takes no more.
+        if block.found.len() >= BLOCK_LEN && sender.send(std::mem::replace(&mut block, Block::new())).is_err() {
+            return;
         }
     }
     _ = sender.send(block);
@@ -182,10 +231,10 @@ impl Iterator for Ahead<'_> {
         match self {
             Self::Here(scan) => scan.next(),
             Self::There { blocks, block } => loop {
-                if let Some(next) = block.next() {
+                if let Some(next) = block.pop() {
                     return Some(next);
                 }
-                *block = blocks.recv().ok()?.into_iter();
+                *block = blocks.recv().ok()?;
             },
         }
     }

@@ -162,7 +162,7 @@ impl<'s, 'a> Walk<'s, 'a> {
                 _ => return Err(astray()),
             };
             let stat = match member {
-                Member::There(stat) => *stat,
+                Member::There(stat) => stat,
                 Member::Excluded => {
                     tally.add(LeftOutReason::Excluded, at::join(&directory.path, &name));
                     continue;
