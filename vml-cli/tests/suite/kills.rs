@@ -187,6 +187,7 @@ fn killed_builds_are_finished_by_the_next_one() {
     host.ok(["save", "tree", "-m", "to build"]);
     let started = Instant::now();
     host.ok(["build", "tree@latest", "whole"]);
+    assert_equal(&host.path("tree"), &host.path("whole"));
     let span = started.elapsed().as_millis() as usize;
     for round in 0..15 {
         let child = start(&host, &["build", "tree@latest", "out", "--delete", "--yes"]);

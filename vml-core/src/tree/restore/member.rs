@@ -7,7 +7,7 @@ use crate::recipe::{Piece, RecipeReader, for_zeros};
 use crate::tree::at;
 use crate::tree::attributes::{self, Target};
 use crate::tree::node::{Content, Node, NodeKind};
-use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, SeekFrom, Uid};
 use rustix::io::Errno;
 use std::collections::HashMap;
 use std::fs::File;
@@ -331,7 +331,7 @@ pub(super) fn write_zeros(file: &File, mut offset: u64, len: u64) -> std::io::Re
 }
 
 /// The file that stands there already, if it is a plain one with exactly these bytes and no other name: what it is linked to
-/// may be outside the target, or another file in the tree. Its holes are not compared, so a sparse file is written anew.
+/// may be outside the target, or another file in the tree. One with holes is written anew: they may be what a build that was killed had not written.
 fn open_equal(session: &Session<'_>, directory: &OutDirectory, node: &Node, content: &Content) -> Option<File> {
     let stat = at::stat(&directory.fd, &node.name).ok()?;
     let regular = FileType::from_raw_mode(u32::from(stat.stx_mode)) == FileType::RegularFile;
@@ -339,6 +339,9 @@ fn open_equal(session: &Session<'_>, directory: &OutDirectory, node: &Node, cont
         return None;
     }
     let file = File::from(at::open_file(&directory.fd, &node.name).ok()?);
+    if stat.stx_size > 0 && rustix::fs::seek(&file, SeekFrom::Hole(0)) != Ok(stat.stx_size) {
+        return None;
+    }
     let mut buffer = Vec::new();
     let mut same = |offset: u64, len: usize, is: &dyn Fn(&[u8]) -> bool| {
         buffer.resize(len, 0);
