@@ -290,6 +290,12 @@ fn files_that_share_what_many_saves_stored_have_each_frame_read_once() {
     }
     let_files_age();
     let id = save(&repository, "work", &tree).id;
+    for place in [subdir(&dir, "alone"), subdir(&dir, "beside")] {
+        fs::write(dir.path().join("beside/long 3"), b"in the way").ok();
+        build_path(&repository, &id, "long 3", &place, &restoring());
+        assert_eq!(fs::read(place.join("long 3")).unwrap(), fs::read(tree.join("long 3")).unwrap());
+        assert_eq!(fs::metadata(place.join("long 3")).unwrap().mode(), fs::metadata(tree.join("long 3")).unwrap().mode());
+    }
     let once = reads(&files, &id, &tree, 64 << 20);
     assert!(once > 50, "{once} frames are too few to tell anything");
     // A few are read again: they went because there was nothing else to do.

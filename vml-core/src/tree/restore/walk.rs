@@ -45,17 +45,18 @@ struct Level<'a> {
 
 impl<'a> Walk<'_, 'a> {
     pub(super) fn run(mut self, root: &Node, fd: OwnedFd, empty: bool) -> Result<()> {
+        let found = if empty { Found::Empty } else { Found::There };
         let NodeKind::Directory(_) = &root.kind else {
             root.check()?;
             // A single file goes into the target, whose own attributes are not touched.
             let stat = at::stat_open(&fd).at(|| "cannot read the target")?;
             let own = node_of(&[], &stat, Vec::new(), NodeKind::Directory(Recipe::empty()));
-            let directory = OutDirectory::new(Vec::new(), fd, Found::There, own, None);
+            let directory = OutDirectory::new(Vec::new(), fd, found, own, None);
             // One hold for the member and one that is never released: the target's own attributes stay.
             directory.hold();
             return self.push(MemberJob { directory, node: root.clone() }).and_then(|()| self.finish());
         };
-        let directory = OutDirectory::new(Vec::new(), fd, if empty { Found::Empty } else { Found::There }, root.clone(), None);
+        let directory = OutDirectory::new(Vec::new(), fd, found, root.clone(), None);
         self.session.open_count.fetch_add(1, Ordering::Relaxed);
         let mut stack = vec![self.level(&directory, empty)?];
         while let Some(level) = stack.last_mut() {
