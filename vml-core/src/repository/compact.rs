@@ -100,7 +100,8 @@ impl Repository {
     /// One collection that takes at most `max` bytes in hand, and none of the `damaged` packs.
     fn compact_portion(&self, options: CompactOptions, damaged: &[(String, Error)], monitor: &dyn Monitor) -> Result<Compacted> {
         let store = self.store(monitor)?;
-        let ranks = self.ranks(store)?;
+        // When all is taken the order of the packs does not matter.
+        let ranks = if options.max.is_none() { HashMap::new() } else { self.ranks(store)? };
         let mut expected_bytes = 0;
         let mut choose = |mut uses: Vec<PackUse>| {
             uses.retain(|PackUse { pack, .. }| damaged.iter().all(|(key, _)| *key != pack.kind.key(&pack.id)));

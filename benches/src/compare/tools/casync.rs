@@ -49,12 +49,6 @@ impl Tool for Casync {
         true
     }
 
-    fn init(&self, place: &Path, _mount: &Path) -> Vec<Command> {
-        let mut make = Command::new("mkdir");
-        make.arg(repository(place));
-        vec![make]
-    }
-
     fn save(&self, place: &Path, mount: &Path, name: &str) -> Command {
         let mut make = self.stored("make", place, name);
         make.arg(mount);

@@ -50,8 +50,12 @@ pub trait Tool {
     fn settings(&self) -> &'static str;
     /// What it verifies and encrypts, for the page.
     fn guarantees(&self) -> &'static str;
-    /// The commands that make a repository for the tree at `mount`, before anything is measured.
-    fn init(&self, place: &Path, mount: &Path) -> Vec<Command>;
+    /// The commands that make a repository for the tree at `mount`, before anything is measured: a directory, where nothing else is said.
+    fn init(&self, place: &Path, _mount: &Path) -> Vec<Command> {
+        let mut make = Command::new("mkdir");
+        make.arg(repository(place));
+        vec![make]
+    }
     /// What must be done before the state `name` is saved, without being measured.
     fn prepare(&self, _place: &Path, _mount: &Path, _name: &str) -> Vec<Command> {
         Vec::new()

@@ -56,12 +56,6 @@ impl Tool for Zpaq {
         true
     }
 
-    fn init(&self, place: &Path, _mount: &Path) -> Vec<Command> {
-        let mut make = Command::new("mkdir");
-        make.arg(repository(place));
-        vec![make]
-    }
-
     fn save(&self, place: &Path, mount: &Path, _name: &str) -> Command {
         let mut add = self.command("a", place);
         add.arg(mount).arg("-m1");
