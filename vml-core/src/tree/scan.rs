@@ -19,17 +19,29 @@ const BLOCK_LEN: usize = 64;
 /// Blocks that wait for the walk. Every second thing in them may be a directory that is open, and a process may have 1024 open.
 const BLOCKS_MAX: usize = 4;
 
-/// What the scan comes upon.
+/// What the scan comes upon. `N` is how a member's name is given.
 #[expect(clippy::large_enum_variant, reason = "nearly all are members")]
-pub(super) enum Scanned {
+pub(super) enum Scanned<N = Vec<u8>> {
     /// A directory was opened.
     Directory(Box<ScannedDirectory>),
     /// A directory cannot be opened or listed: it has no members and no end.
     Unreadable(Errno),
     /// A member of the directory at hand.
-    Member(Vec<u8>, Member),
+    Member(N, Member),
     /// The directory at hand has no more members.
     End,
+}
+
+impl<N> Scanned<N> {
+    /// The same, with a member's name given in another way.
+    fn with_name<M>(self, change: impl FnOnce(N) -> M) -> Scanned<M> {
+        match self {
+            Self::Directory(directory) => Scanned::Directory(directory),
+            Self::Unreadable(error) => Scanned::Unreadable(error),
+            Self::Member(name, member) => Scanned::Member(change(name), member),
+            Self::End => Scanned::End,
+        }
+    }
 }
 
 /// A directory that is open.
@@ -157,16 +169,8 @@ pub(super) struct Block {
     /// The members' names, one after the other.
     names: Vec<u8>,
     names_taken: usize,
-    found: VecDeque<Found>,
-}
-
-/// As [`Scanned`], of a member with its name's length.
-#[expect(clippy::large_enum_variant, reason = "nearly all are members")]
-enum Found {
-    Directory(Box<ScannedDirectory>),
-    Unreadable(Errno),
-    Member(usize, Member),
-    End,
+    /// With the lengths of names.
+    found: VecDeque<Scanned<usize>>,
 }
 
 impl Block {
@@ -175,28 +179,19 @@ impl Block {
     }
 
     fn push(&mut self, scanned: Scanned) {
-        self.found.push_back(match scanned {
-            Scanned::Directory(directory) => Found::Directory(directory),
-            Scanned::Unreadable(error) => Found::Unreadable(error),
-            Scanned::Member(name, member) => {
-                self.names.extend_from_slice(&name);
-                Found::Member(name.len(), member)
-            }
-            Scanned::End => Found::End,
-        });
+        self.found.push_back(scanned.with_name(|name| {
+            self.names.extend_from_slice(&name);
+            name.len()
+        }));
     }
 
     fn pop(&mut self) -> Option<Scanned> {
-        Some(match self.found.pop_front()? {
-            Found::Directory(directory) => Scanned::Directory(directory),
-            Found::Unreadable(error) => Scanned::Unreadable(error),
-            Found::Member(len, member) => {
-                let name = self.names[self.names_taken..self.names_taken + len].to_vec();
-                self.names_taken += len;
-                Scanned::Member(name, member)
-            }
-            Found::End => Scanned::End,
-        })
+        let scanned = self.found.pop_front()?;
+        Some(scanned.with_name(|len| {
+            let start = self.names_taken;
+            self.names_taken += len;
+            self.names[start..self.names_taken].to_vec()
+        }))
     }
 }
 

@@ -266,13 +266,7 @@ fn write_content(session: &Session<'_>, file: &File, content: &Content) -> std::
     let mut ends_in_hole = false;
     for piece in RecipeReader::new(session.store, recipe) {
         let piece = piece.map_err(Trouble::Damaged)?;
-        match &piece {
-            Piece::Data { id, len } => {
-                run.push(offset, chunk(session, id, *len)?).map_err(Trouble::Io)?;
-            }
-            Piece::Zero { len } => write_zeros(file, offset, *len).map_err(Trouble::Io)?,
-            Piece::Hole { .. } => {}
-        }
+        run.write(session, offset, &piece)?;
         ends_in_hole = matches!(piece, Piece::Hole { .. });
         offset += piece.len();
     }
@@ -281,7 +275,7 @@ fn write_content(session: &Session<'_>, file: &File, content: &Content) -> std::
 }
 
 /// A chunk that has the length which its recipe says.
-pub(super) fn chunk(session: &Session<'_>, id: &ChunkId, len: u32) -> std::result::Result<Chunk, Trouble> {
+fn chunk(session: &Session<'_>, id: &ChunkId, len: u32) -> std::result::Result<Chunk, Trouble> {
     let chunk = session.store.get_chunk(id).map_err(Trouble::Damaged)?;
     if chunk.len() == len as usize {
         return Ok(chunk);
@@ -301,7 +295,16 @@ impl<'a> Run<'a> {
         Self { file, chunk: None, offset: 0 }
     }
 
-    pub(super) fn push(&mut self, offset: u64, next: Chunk) -> std::io::Result<()> {
+    /// Writes what `piece` has at `offset`, some of it later.
+    pub(super) fn write(&mut self, session: &Session<'_>, offset: u64, piece: &Piece) -> std::result::Result<(), Trouble> {
+        match piece {
+            Piece::Data { id, len } => self.push(offset, chunk(session, id, *len)?).map_err(Trouble::Io),
+            Piece::Zero { len } => write_zeros(self.file, offset, *len).map_err(Trouble::Io),
+            Piece::Hole { .. } => Ok(()),
+        }
+    }
+
+    fn push(&mut self, offset: u64, next: Chunk) -> std::io::Result<()> {
         if let Some(chunk) = &mut self.chunk
             && self.offset + chunk.len() as u64 == offset
             && chunk.join(&next)
@@ -322,7 +325,7 @@ impl<'a> Run<'a> {
     }
 }
 
-pub(super) fn write_zeros(file: &File, mut offset: u64, len: u64) -> std::io::Result<()> {
+fn write_zeros(file: &File, mut offset: u64, len: u64) -> std::io::Result<()> {
     for_zeros(len, |zeros| {
         file.write_all_at(zeros, offset)?;
         offset += zeros.len() as u64;

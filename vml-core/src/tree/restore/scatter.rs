@@ -3,7 +3,7 @@
 //! Long files share chunks with others, and with themselves of earlier saves. Written from front to end they would ask for frame after frame of
 //! many packs, and the next such file for the same ones again.
 
-use super::member::{Outcome, Run, Trouble, chunk, count, create, tame, tell, write_zeros};
+use super::member::{Outcome, Run, Trouble, count, create, tame, tell};
 use super::{MemberJob, OutDirectory, Session};
 use crate::recipe::Piece;
 use crate::tree::at;
@@ -13,7 +13,7 @@ use std::fs::File;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use vml_chunk::{Error, Result};
+use vml_chunk::Result;
 
 /// A file that is being written in pieces.
 pub(super) struct Scattered {
@@ -77,12 +77,8 @@ impl Scattered {
         PieceJob { file: Arc::clone(self), offset, piece }
     }
 
-    /// Its recipe cannot be read on.
-    pub(super) fn damaged(&self, session: &Session<'_>, error: Error) -> Result<()> {
-        self.fail(session, Trouble::Damaged(error))
-    }
-
-    fn fail(&self, session: &Session<'_>, trouble: Trouble) -> Result<()> {
+    /// It cannot be finished.
+    pub(super) fn fail(&self, session: &Session<'_>, trouble: Trouble) -> Result<()> {
         // Many of its chunks may be missing; it is one file.
         if self.failed.swap(true, Ordering::Relaxed) {
             return Ok(());
@@ -129,11 +125,7 @@ pub(super) fn write_pieces(session: &Session<'_>, pieces: &[PieceJob]) -> Result
 fn write_run(session: &Session<'_>, file: &File, pieces: &[PieceJob]) -> std::result::Result<(), Trouble> {
     let mut run = Run::new(file);
     for PieceJob { offset, piece, .. } in pieces {
-        match piece {
-            Piece::Data { id, len } => run.push(*offset, chunk(session, id, *len)?).map_err(Trouble::Io)?,
-            Piece::Zero { len } => write_zeros(file, *offset, *len).map_err(Trouble::Io)?,
-            Piece::Hole { .. } => {}
-        }
+        run.write(session, *offset, piece)?;
     }
     run.flush().map_err(Trouble::Io)
 }

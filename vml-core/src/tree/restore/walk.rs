@@ -1,6 +1,7 @@
 //! Goes through a stored tree: makes its directories and hands out their members.
 
 use super::gather::Gather;
+use super::member::Trouble;
 use super::remove::remove;
 use super::scatter::{Scattered, Scattering};
 use super::{Found, Job, MemberJob, OutDirectory, Session, TreeLimit};
@@ -19,8 +20,10 @@ use std::sync::atomic::Ordering;
 use vml_chunk::index::Location;
 use vml_chunk::{Error, ErrorKind, IoResultExt, Result};
 
-/// Members without chunks in a batch for a worker.
+/// Members that wait for no frame, in a batch for a worker.
 const LOOSE_MAX: usize = 64;
+/// One of so many bytes ends its batch: a worker has enough to do with it.
+const LOOSE_LEN: u64 = 1 << 20;
 /// Bytes of memory for members and pieces that wait for others of their frame: some ten thousand files, or ten gigabytes of a long one.
 const WAITING_MAX: usize = 16 << 20;
 
@@ -217,7 +220,7 @@ impl<'a> Walk<'_, 'a> {
             let piece = match piece {
                 Ok(piece) => piece,
                 Err(error) => {
-                    file.damaged(self.session, error)?;
+                    file.fail(self.session, Trouble::Damaged(error))?;
                     break;
                 }
             };
@@ -241,12 +244,15 @@ impl<'a> Walk<'_, 'a> {
 
     /// Adds a job to those that wait for the frame at `place`, or for none.
     fn add(&mut self, place: Option<Location>, job: Job) -> Result<()> {
+        let len = job.len();
         match place {
-            Some(place) => self.waiting.add(&place, job.len(), weight(&job), job),
-            None => self.loose.push(job),
-        }
-        if self.loose.len() >= LOOSE_MAX {
-            self.send_loose()?;
+            Some(place) => self.waiting.add(&place, len, weight(&job), job),
+            None => {
+                self.loose.push(job);
+                if self.loose.len() >= LOOSE_MAX || len >= LOOSE_LEN {
+                    self.send_loose()?;
+                }
+            }
         }
         if self.sender.is_empty()
             && let Some(batch) = self.waiting.take_ready()
